@@ -1,0 +1,2 @@
+//! kip-bin
+fn main() {}

@@ -1,0 +1,2 @@
+//! kip-cell
+fn main() {}

@@ -1,0 +1,1 @@
+//! kip-local
