@@ -1,2 +1,69 @@
-//! xtask
-fn main() {}
+//! The project's one vocabulary: `cargo xtask demo`, `test`, `ci`, `e2e`, `bench`, `control-plane`, each doing its own
+//! set-up and saying what it installs.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a task runner is for")]
+
+mod build;
+mod cluster;
+mod command;
+mod control_plane;
+mod daemon;
+mod interrupt;
+mod paths;
+mod setup;
+mod ui;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", about = "Everything one does with this repository, one word each")]
+enum Task {
+    /// Provide a real Kubernetes control plane and print its folder.
+    #[command(after_help = "Examples:\n  \
+        cargo xtask control-plane\n  \
+        KUBEBUILDER_ASSETS=/usr/local/kubebuilder/bin cargo xtask control-plane   # use these, build nothing")]
+    ControlPlane {
+        /// Also start it, and serve until Ctrl-C.
+        #[arg(long)]
+        serve: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = interrupt::install().and_then(|()| perform(Task::parse()));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    match task {
+        Task::ControlPlane { serve } => {
+            let folder = control_plane::provide()?;
+            println!("{}", folder.display());
+            if serve { serve_control_plane() } else { Ok(()) }
+        }
+    }
+}
+
+fn serve_control_plane() -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("kip-control-plane-").tempdir()?;
+    let kubectl = setup::kubectl::provide()?;
+    let mut cluster = cluster::Cluster::start(cluster::Kind::Real, folder.path(), &kubectl)?;
+    println!("   export KUBECONFIG={}", cluster.kubeconfig.display());
+    println!("   Ctrl-C ends it");
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        if interrupt::check().is_err() {
+            return Ok(());
+        }
+        cluster.check_alive()?;
+    }
+}
