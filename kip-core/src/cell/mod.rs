@@ -1,0 +1,1 @@
+//! PodRuntime for cells: gRPC with mutual TLS to the agent.

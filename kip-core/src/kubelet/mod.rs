@@ -1,0 +1,1 @@
+//! The virtual kubelet: a Kubernetes Node, its pods and its HTTPS endpoint.

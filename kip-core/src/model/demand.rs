@@ -1,0 +1,56 @@
+//! What a pod needs from an instance.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Architecture, Bytes, CapacityType, CpuMillis};
+use crate::ids::{PodRef, Zone};
+
+/// What a pod needs from an instance: computed from the pod once, by Kubernetes' own rules, before anything is placed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct PodDemand {
+    /// Which pod it is.
+    pub pod: PodRef,
+    /// CPU the containers need together.
+    pub cpu: CpuMillis,
+    /// Memory the containers need together, without any reserve for the instance itself.
+    pub memory: Bytes,
+    /// Local storage the pod asked for, beyond images; zero when it did not say.
+    pub ephemeral_storage: Bytes,
+    /// Extended resources such as `nvidia.com/gpu`, by name.
+    pub extended: BTreeMap<String, u64>,
+    /// Architectures the pod can run on; empty means any.
+    pub architectures: BTreeSet<Architecture>,
+    /// Zones the pod may run in; empty means any.
+    pub zones: BTreeSet<Zone>,
+    /// Capacity types the pod accepts; empty means on-demand only.
+    pub capacity_types: BTreeSet<CapacityType>,
+    /// Instance types the pod insists on: an exact name, or a glob with `*`. None means any.
+    pub instance_type: Option<String>,
+    /// Higher goes first when launches must wait.
+    pub priority: i32,
+    /// Labels of the pod, for tags that let a bill be split.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl PodDemand {
+    /// A demand for so much CPU and memory, with nothing else asked.
+    pub fn new(pod: PodRef, cpu: CpuMillis, memory: Bytes) -> Self {
+        Self {
+            pod,
+            cpu,
+            memory,
+            ephemeral_storage: Bytes(0),
+            extended: BTreeMap::new(),
+            architectures: BTreeSet::new(),
+            zones: BTreeSet::new(),
+            capacity_types: BTreeSet::new(),
+            instance_type: None,
+            priority: 0,
+            labels: BTreeMap::new(),
+        }
+    }
+}

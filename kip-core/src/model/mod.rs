@@ -1,0 +1,23 @@
+//! Plain data that every part of Kip shares: what a pod needs, what a cloud offers, what runs where.
+
+mod cell;
+mod demand;
+mod instance;
+mod manifest;
+mod offering;
+mod report;
+mod units;
+
+pub use cell::{CellMarks, CellPhase, CellRecord};
+pub use demand::PodDemand;
+pub use instance::{Addresses, Instance, InstancePhase};
+pub use manifest::{
+    ContainerManifest, ContainerResources, ContainerSecurity, Dns, EmptyDir, EnvValue, EnvVar, FileContent,
+    Files, Handler, HostAlias, HostPath, HttpHeader, PodManifest, PodSecurity, Probe, PullPolicy, PullSecret,
+    RestartPolicy, Seccomp, VolumeManifest, VolumeMount, VolumeSource,
+};
+pub use offering::{Architecture, CapacityType, Offering};
+pub use report::{
+    AgentEvent, ContainerReport, ContainerState, PodPhase, PodReport, RuntimeReport, StartMarks, Termination,
+};
+pub use units::{Bytes, CpuMillis, Price};

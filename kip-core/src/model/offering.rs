@@ -1,0 +1,97 @@
+//! What a cloud offers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, CpuMillis, Price};
+use crate::ids::OfferingId;
+
+/// A processor architecture, by its Kubernetes name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Architecture {
+    /// x86-64.
+    Amd64,
+    /// 64-bit Arm.
+    Arm64,
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        })
+    }
+}
+
+/// How capacity is bought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum CapacityType {
+    /// Paid by the second, not taken back.
+    OnDemand,
+    /// Cheaper, and may be taken back with short notice.
+    Spot,
+    /// Paid in advance.
+    Reserved,
+}
+
+impl fmt::Display for CapacityType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OnDemand => "on-demand",
+            Self::Spot => "spot",
+            Self::Reserved => "reserved",
+        })
+    }
+}
+
+/// One thing a cloud sells: an instance type in a zone under a capacity type, with its size and price.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Offering {
+    /// What it is.
+    pub id: OfferingId,
+    /// CPUs of the instance.
+    pub cpu: CpuMillis,
+    /// Memory of the instance as the cloud states it, before any reserve.
+    pub memory: Bytes,
+    /// Architecture of the instance.
+    pub architecture: Architecture,
+    /// Extended resources, such as `nvidia.com/gpu`.
+    pub extended: BTreeMap<String, u64>,
+    /// What an hour costs.
+    pub price: Price,
+    /// Larger is newer; breaks ties.
+    pub generation: u32,
+    /// CPU that a burstable type may use all the time without extra charge; None for other types.
+    pub baseline_cpu: Option<CpuMillis>,
+}
+
+impl Offering {
+    /// An offering of the given size and price, without extended resources, generation 0, not burstable.
+    pub fn new(
+        id: OfferingId,
+        architecture: Architecture,
+        cpu: CpuMillis,
+        memory: Bytes,
+        price: Price,
+    ) -> Self {
+        Self {
+            id,
+            cpu,
+            memory,
+            architecture,
+            extended: BTreeMap::new(),
+            price,
+            generation: 0,
+            baseline_cpu: None,
+        }
+    }
+}

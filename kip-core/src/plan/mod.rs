@@ -1,0 +1,1 @@
+//! Choices across pods, as a pure function.
