@@ -8,6 +8,7 @@ mod cluster;
 mod command;
 mod control_plane;
 mod daemon;
+mod e2e;
 mod interrupt;
 mod paths;
 mod setup;
@@ -30,6 +31,21 @@ enum Task {
         #[arg(long)]
         serve: bool,
     },
+    /// Run the end-to-end tests against a real or the in-process control plane (needs root).
+    #[command(after_help = "Examples:\n  \
+        cargo xtask e2e --control-plane real\n  \
+        cargo xtask e2e --control-plane embedded --only exec")]
+    E2e {
+        /// Which Kubernetes API the tests run against.
+        #[arg(long, value_enum)]
+        control_plane: cluster::Kind,
+        /// Only cases whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+        /// Only the API's answers: starts no cell.
+        #[arg(long)]
+        api_only: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -50,6 +66,7 @@ fn perform(task: Task) -> Result<()> {
             println!("{}", folder.display());
             if serve { serve_control_plane() } else { Ok(()) }
         }
+        Task::E2e { control_plane, only, api_only } => e2e::run(control_plane, &e2e::Options { only, api_only }),
     }
 }
 

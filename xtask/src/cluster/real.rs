@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::pki::{Authority, Identity};
 use super::{Cluster, Kind, free_port, kubeconfig};
-use crate::command::{cmd, outcome};
-use crate::daemon::{Daemon, wait_until};
+use crate::command::{cmd, outcome, read};
+use crate::daemon::{Daemon, tail, wait_until};
 use crate::{control_plane, ui};
 
 const READY: Duration = Duration::from_secs(90);
@@ -73,6 +73,9 @@ impl Launcher {
         )?;
         let kubelet = self.pki.client("kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters"))?;
         let signing = self.pki.signing_key("service-account")?;
+        let public = self.folder.join("pki/service-account.pub");
+        let mut openssl = cmd("openssl", ["pkey", "-pubout", "-in"]);
+        read(openssl.arg(&signing).arg("-out").arg(&public)).context("cannot derive a public key")?;
         let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
         let mut apiserver = self.daemon(
             "kube-apiserver",
@@ -88,7 +91,7 @@ impl Launcher {
                 "--service-cluster-ip-range=10.96.0.0/16".into(),
                 "--kubelet-preferred-address-types=InternalIP".into(),
                 "--service-account-issuer=https://kubernetes.default.svc".into(),
-                file("service-account-key-file", &signing),
+                file("service-account-key-file", &public),
                 file("service-account-signing-key-file", &signing),
                 file("client-ca-file", &self.pki.cert()),
                 file("tls-cert-file", &tls.cert),
@@ -150,7 +153,7 @@ impl Launcher {
 }
 
 fn wait_healthy(daemon: &mut Daemon, url: &str, client: Option<&Identity>, ca: Option<&Path>) -> Result<()> {
-    wait_until(&format!("{url} to answer 200"), READY, || {
+    let healthy = wait_until(&format!("{url} to answer 200"), READY, || {
         daemon.check_alive()?;
         let mut curl = cmd("curl", ["--silent", "--fail", "--max-time", "5", "--output", "/dev/null"]);
         if let Some(identity) = client {
@@ -160,6 +163,11 @@ fn wait_healthy(daemon: &mut Daemon, url: &str, client: Option<&Identity>, ca: O
             curl.arg("--cacert").arg(ca);
         }
         Ok(outcome(curl.arg(url))?.status.success().then_some(()))
+    });
+    // A program that ended has its last words in the error already.
+    let alive = daemon.check_alive().is_ok();
+    healthy.map_err(|error| match alive {
+        true => error.context(format!("the end of {}:\n{}", daemon.log().display(), tail(daemon.log(), 20))),
+        false => error,
     })
-    .with_context(|| format!("the end of {}:\n{}", daemon.log().display(), crate::daemon::tail(daemon.log(), 20)))
 }
