@@ -1,6 +1,7 @@
 //! What is known about a running pod: as a host reports it, and as Kip tells Kubernetes.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -169,7 +170,7 @@ pub struct PodReport {
     /// The cell's management address: the pod's host address.
     pub host_ip: Option<IpAddr>,
     /// What the host said last, also after it is gone.
-    pub runtime: Option<RuntimeReport>,
+    pub runtime: Option<Arc<RuntimeReport>>,
     /// Whether the pod is lost through the infrastructure's fault (condition `DisruptionTarget`); the text is its message.
     pub disruption: Option<String>,
     /// When each stage of the cell was reached.
