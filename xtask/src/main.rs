@@ -10,7 +10,9 @@ mod control_plane;
 mod daemon;
 mod e2e;
 mod interrupt;
+mod leftovers;
 mod paths;
+mod processes;
 mod setup;
 mod ui;
 

@@ -1,19 +1,32 @@
-//! For everything a case stands on: a control plane, its client, a namespace of its own.
+//! For everything a case stands on: a control plane, the controller on it, kubectl, and a namespace of its own.
 
-use anyhow::{Context, Result};
-use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 
 use super::Case;
 use super::client::Api;
+use super::controller::Controller;
 use crate::cluster::{Cluster, Kind};
+use crate::command::{cmd, line, outcome};
+use crate::daemon::{Daemon, wait_until};
 use crate::setup::Machine;
+use crate::{interrupt, ui};
 
-/// Dropping it ends what was started.
+/// How long a pod may take to reach what a case waits for, on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Dropping it ends what was started, the controller before the API it needs.
 #[derive(Debug)]
 pub(crate) struct World {
+    /// None where no case needs a cell.
+    controller: Option<Controller>,
     pub(crate) api: Api,
     pub(crate) cluster: Cluster,
-    pub(crate) machine: Machine,
+    kubectl: PathBuf,
     /// How many namespaces there were, for the next one's name.
     namespaces: usize,
     // Last: removed when nothing writes into it any more.
@@ -21,16 +34,84 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn start(kind: Kind, machine: Machine) -> Result<Self> {
+    /// A control plane alone.
+    pub(crate) fn api_only(kind: Kind, kubectl: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("kip-e2e-").tempdir().context("cannot make a folder")?;
-        let cluster = Cluster::start(kind, folder.path(), &machine.kubectl)?;
-        let api = Api::from_kubeconfig(&cluster.kubeconfig, &machine.kubectl, folder.path())?;
-        Ok(Self { api, cluster, machine, namespaces: 0, folder })
+        let cluster = Cluster::start(kind, folder.path(), kubectl)?;
+        let api = Api::from_kubeconfig(&cluster.kubeconfig, kubectl, folder.path())?;
+        Ok(Self { controller: None, api, cluster, kubectl: kubectl.to_owned(), namespaces: 0, folder })
+    }
+
+    /// A control plane and the controller on it, with this machine as its cloud.
+    pub(crate) fn start(kind: Kind, machine: &Machine) -> Result<Self> {
+        let mut world = Self::api_only(kind, &machine.kubectl)?;
+        let controller = Controller::prepare(&world, &machine.busybox)?;
+        world.controller.insert(controller).start()?;
+        world.kubectl_ok(&["wait", "--for=condition=Ready", "--timeout=60s", &format!("node/{}", super::controller::NODE)])?;
+        Ok(world)
     }
 
     pub(super) fn case(&mut self, case: &Case) -> Result<()> {
         self.cluster.check_alive()?;
+        if let Some(controller) = &mut self.controller {
+            controller.check_alive()?;
+        }
         (case.run)(self)
+    }
+
+    /// After a case that failed: the controller runs again and no pod of the case is left.
+    pub(super) fn recover(&mut self) {
+        if let Some(controller) = &mut self.controller {
+            if let Err(error) = controller.ensure_running() {
+                ui::failed(&format!("{error:#}"));
+            }
+        }
+        self.delete_all_pods();
+    }
+
+    /// Ends every pod and with it every cell, then the controller.
+    pub(super) fn end(&mut self, failed: &mut Vec<&'static str>) {
+        // The clean-up may wait even when it was an interruption that brought us here.
+        interrupt::clear();
+        if let Some(controller) = &mut self.controller
+            && controller.ensure_running().is_err()
+        {
+            failed.push("the controller can be started at the end");
+        }
+        self.delete_all_pods();
+        let empty = wait_until("the last cell to be gone", PATIENCE, || {
+            let list = self.api.get("/apis/kip.elotl.co/v1/cells")?;
+            Ok(list.at("/items").as_array().is_none_or(Vec::is_empty).then_some(()))
+        });
+        let stopped = match &mut self.controller {
+            Some(controller) => controller.stop(),
+            None => Ok(()),
+        };
+        for error in [empty, stopped].into_iter().filter_map(Result::err) {
+            ui::failed(&format!("{error:#}"));
+            failed.push("the end is clean");
+        }
+    }
+
+    fn delete_all_pods(&self) {
+        let namespaces: Vec<String> = (1..=self.namespaces).map(|number| format!("e2e-{number}")).collect();
+        for namespace in namespaces {
+            let all = ["delete", "deployments,jobs,pods", "--all", "-n", &namespace, "--timeout=60s"];
+            let pods = ["delete", "pods", "--all", "-n", &namespace, "--timeout=60s"];
+            let args: &[&str] = if self.cluster.kind == Kind::Real { &all } else { &pods };
+            if let Err(error) = self.kubectl_ok(args) {
+                ui::failed(&format!("{error:#}"));
+            }
+        }
+    }
+
+    /// The folder of this run.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn controller(&mut self) -> Result<&mut Controller> {
+        self.controller.as_mut().context("this case needs the controller")
     }
 
     /// A fresh namespace, ready for pods.
@@ -47,4 +128,137 @@ impl World {
         }
         Ok(name)
     }
+
+    /// kubectl as a user would call it, with the administrator's credentials.
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Command {
+        let mut command = cmd(&self.kubectl, args);
+        command.env("KUBECONFIG", &self.cluster.kubeconfig);
+        // Its discovery cache would outlive the cluster.
+        command.arg("--cache-dir").arg(self.folder().join("kubectl-cache"));
+        command
+    }
+
+    /// [`World::kubectl`] for a command whose own arguments end with `-- program arguments`.
+    pub(crate) fn kubectl_with(&self, args: &[&str], program: &[&str]) -> Command {
+        let mut command = self.kubectl(args);
+        command.arg("--").args(program);
+        command
+    }
+
+    /// What kubectl printed; fails unless it exits 0.
+    pub(crate) fn kubectl_ok(&self, args: &[&str]) -> Result<String> {
+        printed(&mut self.kubectl(args))
+    }
+
+    /// Applies an object by kubectl.
+    pub(crate) fn apply(&self, namespace: &str, object: &Value) -> Result<()> {
+        let path = self.folder().join("apply.json");
+        std::fs::write(&path, object.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+        self.kubectl_ok(&["apply", "-n", namespace, "-f", &path.display().to_string()]).map(|_| ())
+    }
+
+    /// The pod as it is now; `None` when there is none.
+    pub(crate) fn find_pod(&self, namespace: &str, name: &str) -> Result<Option<Value>> {
+        let answer = self.api.get(&format!("/api/v1/namespaces/{namespace}/pods/{name}"))?;
+        if answer.code == 404 {
+            return Ok(None);
+        }
+        Ok(Some(answer.ok()?.json))
+    }
+
+    /// The pod as it is now.
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Result<Value> {
+        self.find_pod(namespace, name)?.with_context(|| format!("pod {namespace}/{name} is gone"))
+    }
+
+    /// Waits until the pod is as told and returns it. An error shows how it was last.
+    pub(crate) fn wait_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let mut last = Value::Null;
+        wait_until(&format!("pod {name} {what}"), PATIENCE, || {
+            last = self.pod(namespace, name)?;
+            Ok(holds(&last).then(|| last.clone()))
+        })
+        .with_context(|| format!("the pod's status was last {}\n{}", last["status"], self.events(namespace)))
+    }
+
+    /// Waits for a phase that must come.
+    pub(crate) fn wait_phase(&self, namespace: &str, name: &str, phase: &str) -> Result<Value> {
+        self.wait_pod(namespace, name, &format!("to be {phase}"), |pod| pod["status"]["phase"] == phase)
+    }
+
+    /// Waits until the pod is running and ready.
+    pub(crate) fn wait_ready(&self, namespace: &str, name: &str) -> Result<Value> {
+        self.wait_pod(namespace, name, "to be ready", |pod| {
+            let conditions = pod["status"]["conditions"].as_array();
+            conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+        })
+    }
+
+    /// Waits until the pod object is gone.
+    pub(crate) fn wait_gone(&self, namespace: &str, name: &str) -> Result<()> {
+        wait_until(&format!("pod {name} to be gone"), PATIENCE, || {
+            Ok(self.find_pod(namespace, name)?.is_none().then_some(()))
+        })
+        .with_context(|| format!("events: {}", self.events(namespace)))
+    }
+
+    /// Deletes a pod by kubectl, which waits until it is gone.
+    pub(crate) fn delete_pod(&self, namespace: &str, name: &str) -> Result<()> {
+        self.kubectl_ok(&["delete", "pod", "-n", namespace, name, "--timeout=90s"]).map(|_| ())
+    }
+
+    /// The cells of the pods of one namespace.
+    pub(crate) fn cells(&self, namespace: &str) -> Result<Vec<Value>> {
+        let list = self.api.get("/apis/kip.elotl.co/v1/cells")?.ok()?;
+        let items = list.at("/items").as_array().cloned().unwrap_or_default();
+        Ok(items.into_iter().filter(|cell| cell.to_string().contains(&format!("\"{namespace}\""))).collect())
+    }
+
+    /// Waits until no pod of the namespace has a cell.
+    pub(crate) fn wait_no_cells(&self, namespace: &str) -> Result<()> {
+        wait_until(&format!("the cells of {namespace} to be gone"), PATIENCE, || {
+            Ok(self.cells(namespace)?.is_empty().then_some(()))
+        })
+    }
+
+    /// The events of a namespace, one a line.
+    pub(crate) fn events(&self, namespace: &str) -> String {
+        let answer = self.api.get(&format!("/api/v1/namespaces/{namespace}/events"));
+        let items = answer.ok().and_then(|a| a.at("/items").as_array().cloned()).unwrap_or_default();
+        items.iter().map(|e| format!("{} {}: {}\n", e["involvedObject"]["name"], e["reason"], e["message"])).collect()
+    }
+
+    /// Starts a kubectl that goes on until it is dropped.
+    pub(crate) fn background(&self, name: &str, args: &[&str]) -> Result<Daemon> {
+        let log = self.folder().join(format!("{name}.log"));
+        if log.exists() {
+            std::fs::remove_file(&log).with_context(|| format!("cannot remove {}", log.display()))?;
+        }
+        Daemon::start(name, &self.kubectl(args), &log, nix::sys::signal::Signal::SIGKILL)
+    }
+}
+
+/// The standard output of a command that must exit 0.
+pub(crate) fn printed(command: &mut Command) -> Result<String> {
+    let output = outcome(command)?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", line(command), both(&output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Both streams of a finished command, for a message.
+pub(crate) fn both(output: &Output) -> String {
+    format!(
+        "{}: {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    )
 }

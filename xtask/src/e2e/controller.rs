@@ -1,0 +1,103 @@
+//! For the program under test: `kip run` as a process that can be stopped, killed and started again, with the
+//! permissions it has in a user's cluster and no others.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use super::world::World;
+use crate::cluster::kubeconfig;
+use crate::command::cmd;
+use crate::daemon::{Daemon, ended_as_told};
+use crate::{build, paths};
+
+/// The virtual node's name.
+pub(crate) const NODE: &str = "kip-e2e";
+
+const NAMESPACE: &str = "kip";
+
+/// `kip run` and what it needs to be started again.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    daemon: Option<Daemon>,
+    program: PathBuf,
+    config: PathBuf,
+    kubeconfig: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+impl Controller {
+    /// Makes its service account, its permissions and its configuration.
+    pub(crate) fn prepare(world: &World, busybox: &Path) -> Result<Self> {
+        let program = build::binary("kip")?;
+        let folder = world.folder();
+        let base = paths::workspace().join("kustomize/base");
+        // The in-process API checks who asks, not what they may do: it has no RBAC to install.
+        let has_rbac = world.api.get("/apis/rbac.authorization.k8s.io/v1")?.code == 200;
+        for file in ["namespace.yaml", "serviceaccount.yaml", "rbac.yaml"] {
+            if has_rbac || file != "rbac.yaml" {
+                world.kubectl_ok(&["apply", "-f", &base.join(file).display().to_string()])?;
+            }
+        }
+        world.kubectl_ok(&["apply", "-f", &base.join("crd.yaml").display().to_string()])?;
+        let token = world.kubectl_ok(&["create", "token", "kip", "-n", NAMESPACE, "--duration=4h"])?;
+        let kubeconfig_path = folder.join("kip.kubeconfig");
+        let user = json!({"token": token.trim()});
+        std::fs::write(&kubeconfig_path, kubeconfig(&world.cluster.server, &world.cluster.ca_file, user))
+            .with_context(|| format!("cannot write {}", kubeconfig_path.display()))?;
+        let data = folder.join("local");
+        let config = folder.join("provider.yaml");
+        let settings = json!({"cloud": {"local": {"dataDir": data, "imageArchives": [busybox]}}});
+        std::fs::write(&config, settings.to_string()).with_context(|| format!("cannot write {}", config.display()))?;
+        Ok(Self { daemon: None, program, config, kubeconfig: kubeconfig_path, data, log: folder.join("kip.log") })
+    }
+
+    /// Starts it; the node says when it is ready.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        ensure!(self.daemon.is_none(), "the controller runs already");
+        let mut run = cmd(&self.program, ["run", "--nodename", NODE, "--metrics-addr", "127.0.0.1:0"]);
+        run.arg("--provider-config").arg(&self.config).arg("--kubeconfig").arg(&self.kubeconfig);
+        run.env("KUBELET_PORT", "0");
+        // SIGTERM: it leaves its cells alone but its records in order.
+        self.daemon = Some(Daemon::start("kip run", &run, &self.log, Signal::SIGTERM)?);
+        Ok(())
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.daemon.take().context("the controller does not run")?.kill()
+    }
+
+    /// SIGTERM; fails unless it ends by itself with 0.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let status = self.daemon.take().context("the controller does not run")?.stop(Duration::from_secs(30))?;
+        ensure!(ended_as_told(status), "kip run ended with {status} on SIGTERM");
+        Ok(())
+    }
+
+    /// Starts it unless it runs.
+    pub(crate) fn ensure_running(&mut self) -> Result<()> {
+        if self.check_alive().is_ok() {
+            return Ok(());
+        }
+        self.daemon = None;
+        self.start()
+    }
+
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
+        self.daemon.as_mut().context("the controller does not run")?.check_alive()
+    }
+
+    /// Where the local cloud keeps its cells.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+}
