@@ -1,0 +1,433 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::{ClusterUid, NodeName, OfferingId, PodRef, Zone};
+use crate::model::{CapacityType, Price};
+
+const START: i64 = 1_700_000_000;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(START + seconds).unwrap()
+}
+
+fn offering() -> OfferingId {
+    OfferingId {
+        instance_type: crate::ids::InstanceType::new("small"),
+        zone: Zone::new("z1"),
+        capacity_type: CapacityType::OnDemand,
+    }
+}
+
+fn token(n: u32) -> LaunchToken {
+    LaunchToken::from_stored(format!("{n:040}"))
+}
+
+fn instance(n: u32) -> Instance {
+    let mut instance = Instance::new(
+        InstanceId::new(format!("i-{n}")),
+        format!("fake:///i-{n}"),
+        offering(),
+        at(-3600),
+    );
+    instance.phase = InstancePhase::Running;
+    instance.token = Some(token(n));
+    instance.tags.insert(tags::CLUSTER.into(), "ours".into());
+    instance.tags.insert(tags::NODE.into(), "kip".into());
+    instance.tags.insert(tags::POD_UID.into(), format!("pod-{n}"));
+    instance
+}
+
+fn record(n: u32) -> CellRecord {
+    let pod = PodRef {
+        uid: PodUid::new(format!("pod-{n}")),
+        namespace: "default".into(),
+        name: format!("pod-{n}"),
+    };
+    let mut record = CellRecord::intent(
+        pod,
+        NodeName::new("kip"),
+        ClusterUid::new("ours"),
+        1,
+        token(n),
+        offering(),
+        Price(1),
+        at(-3600),
+    );
+    // The name is made of the token's first twelve characters, which do not differ here.
+    record.name = CellName::new(format!("cell-{n}"));
+    record.instance = Some(InstanceId::new(format!("i-{n}")));
+    record
+}
+
+fn world(instances: Vec<Instance>, cells: Vec<CellRecord>, pods: &[u32]) -> World {
+    World {
+        synced: true,
+        instances: Some(instances),
+        cells: Some(cells),
+        pods: Some(pods.iter().map(|n| PodUid::new(format!("pod-{n}"))).collect()),
+        ..World::new(ClusterUid::new("ours"), NodeName::new("kip"))
+    }
+}
+
+/// Sweeps the same world again and again, a minute apart; the actions of each sweep.
+fn sweeps(world: &World, count: usize) -> Vec<Vec<PlanAction>> {
+    let mut world = world.clone();
+    (0..count)
+        .map(|i| {
+            let plan = plan(
+                &world,
+                &Policy::default(),
+                at(60 * i64::try_from(i).expect("small")),
+            );
+            world.suspects = plan.suspects;
+            plan.actions
+        })
+        .collect()
+}
+
+#[test]
+fn when_everything_belongs_together_nothing_is_touched() {
+    let world = world(vec![instance(1)], vec![record(1)], &[1]);
+    assert_eq!(sweeps(&world, 5), vec![Vec::new(); 5]);
+}
+
+#[test]
+fn an_instance_nobody_remembers_is_terminated_at_the_second_sweep_or_it_costs_money_for_ever() {
+    let world = world(vec![instance(1), instance(2)], vec![record(1)], &[1]);
+    let seen = sweeps(&world, 2);
+    assert_eq!(seen[0], []);
+    assert_eq!(
+        seen[1],
+        [PlanAction::TerminateInstance {
+            instance: InstanceId::new("i-2"),
+            pod: Some(PodUid::new("pod-2")),
+        }]
+    );
+}
+
+#[test]
+fn an_instance_is_left_alone_unless_it_is_ours_old_and_alive() {
+    let changes: [(&str, fn(&mut Instance)); 6] = [
+        ("another cluster", |i| {
+            i.tags.insert(tags::CLUSTER.into(), "theirs".into());
+        }),
+        ("another node", |i| {
+            i.tags.insert(tags::NODE.into(), "kip-2".into());
+        }),
+        ("no cluster tag", |i| {
+            i.tags.remove(tags::CLUSTER);
+        }),
+        ("no node tag", |i| {
+            i.tags.remove(tags::NODE);
+        }),
+        ("leaving already", |i| i.phase = InstancePhase::Terminating),
+        ("young", |i| i.launched_at = at(170)),
+    ];
+    for (why, change) in changes {
+        let mut stray = instance(2);
+        change(&mut stray);
+        let world = world(vec![instance(1), stray], vec![record(1)], &[1]);
+        assert_eq!(sweeps(&world, 5).concat(), [], "{why}");
+    }
+}
+
+#[test]
+fn a_second_instance_of_one_token_is_left_over_or_a_pod_would_run_twice() {
+    let mut twin = instance(1);
+    twin.id = InstanceId::new("i-twin");
+    let world = world(vec![instance(1), twin], vec![record(1)], &[1]);
+    assert_eq!(
+        sweeps(&world, 2)[1],
+        [PlanAction::TerminateInstance {
+            instance: InstanceId::new("i-twin"),
+            pod: Some(PodUid::new("pod-1")),
+        }]
+    );
+}
+
+#[test]
+fn a_launch_whose_answer_was_lost_keeps_its_instance() {
+    let mut launching = record(1);
+    launching.instance = None;
+    // The token may be known to the provider, or only be in the tags.
+    let mut by_tag = instance(1);
+    by_tag.token = None;
+    by_tag.tags.insert(tags::TOKEN.into(), token(1).to_string());
+    for found in [instance(1), by_tag] {
+        let world = world(vec![found], vec![launching.clone()], &[1]);
+        assert_eq!(sweeps(&world, 5).concat(), []);
+    }
+}
+
+#[test]
+fn a_record_whose_pod_is_gone_is_retired_or_its_instance_runs_for_nobody() {
+    let world = world(vec![instance(1), instance(2)], vec![record(1), record(2)], &[1]);
+    let seen = sweeps(&world, 2);
+    assert_eq!(seen[0], []);
+    assert_eq!(
+        seen[1],
+        [PlanAction::RetireRecord {
+            cell: CellName::new("cell-2"),
+            pod: PodUid::new("pod-2"),
+        }]
+    );
+}
+
+#[test]
+fn a_record_whose_instance_is_not_listed_is_asked_about_never_forgotten() {
+    let world = world(vec![instance(1)], vec![record(1), record(2)], &[1, 2]);
+    assert_eq!(
+        sweeps(&world, 2)[1],
+        [PlanAction::VerifyInstance {
+            cell: CellName::new("cell-2"),
+            pod: PodUid::new("pod-2"),
+            instance: InstanceId::new("i-2"),
+        }]
+    );
+}
+
+#[test]
+fn records_of_another_node_are_not_ours_to_judge() {
+    let mut other = record(2);
+    other.node = NodeName::new("kip-2");
+    let world = world(vec![instance(1)], vec![record(1), other], &[1]);
+    assert_eq!(sweeps(&world, 5).concat(), []);
+}
+
+#[test]
+fn nothing_is_concluded_before_everything_was_read_or_a_restart_would_kill_every_pod() {
+    let mut world = world(vec![instance(1)], vec![], &[]);
+    world.synced = false;
+    assert_eq!(sweeps(&world, 20).concat(), []);
+}
+
+#[test]
+fn nothing_is_concluded_from_a_listing_that_failed() {
+    for failed in ["instances", "cells", "pods"] {
+        let mut world = world(
+            vec![instance(1), instance(2)],
+            vec![record(1), record(3)],
+            &[1, 3],
+        );
+        let expected = match failed {
+            "instances" => {
+                world.instances = None;
+                vec![]
+            }
+            "cells" => {
+                world.cells = None;
+                vec![]
+            }
+            _ => {
+                world.pods = None;
+                sweeps(&world, 2).remove(1) // the pods play no part in the two others
+            }
+        };
+        let seen = sweeps(&world, 9);
+        assert!(
+            seen.iter().skip(1).all(|actions| *actions == expected),
+            "{failed}: {seen:?}"
+        );
+        assert!(
+            !seen
+                .concat()
+                .iter()
+                .any(|a| matches!(a, PlanAction::RetireRecord { .. })),
+            "{failed}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_listing_is_believed_only_after_more_sweeps_or_one_bad_answer_kills_every_pod() {
+    let policy = Policy::default();
+    for world in [
+        world(vec![instance(1)], vec![record(1)], &[]),
+        world(vec![instance(1)], vec![], &[1]),
+    ] {
+        let seen = sweeps(&world, 5);
+        assert!(seen[..4].concat().is_empty(), "{seen:?}");
+        assert_eq!(seen[4].len(), 1, "after {} sweeps", policy.sweeps_when_empty);
+    }
+}
+
+#[test]
+fn a_failed_listing_between_two_sweeps_neither_confirms_nor_forgets() {
+    let good = world(vec![instance(1), instance(2)], vec![record(1)], &[1]);
+    let policy = Policy::default();
+    let first = plan(&good, &policy, at(0));
+    let mut failed = good.clone();
+    failed.instances = None;
+    failed.suspects = first.suspects;
+    let second = plan(&failed, &policy, at(60));
+    assert_eq!(second.actions, []);
+    let mut third = good;
+    third.suspects = second.suspects;
+    assert_eq!(plan(&third, &policy, at(120)).actions.len(), 1);
+}
+
+#[test]
+fn two_sweeps_in_one_breath_are_not_two_opinions() {
+    let mut world = world(vec![instance(1), instance(2)], vec![record(1)], &[1]);
+    let policy = Policy::default();
+    for second in [0, 1, 2, 3] {
+        let plan = plan(&world, &policy, at(second));
+        assert_eq!(plan.actions, [], "after {second} s");
+        world.suspects = plan.suspects;
+    }
+    assert_eq!(plan(&world, &policy, at(10)).actions.len(), 1);
+}
+
+#[test]
+fn what_turns_up_again_is_no_longer_suspected() {
+    let missing = world(vec![instance(1), instance(2)], vec![record(1)], &[1, 2]);
+    let policy = Policy::default();
+    let first = plan(&missing, &policy, at(0));
+    assert_eq!(first.suspects.len(), 1);
+    let mut found = world(
+        vec![instance(1), instance(2)],
+        vec![record(1), record(2)],
+        &[1, 2],
+    );
+    found.suspects = first.suspects;
+    let second = plan(&found, &policy, at(60));
+    assert!(second.suspects.is_empty());
+    let mut missing = missing;
+    missing.suspects = second.suspects;
+    assert_eq!(plan(&missing, &policy, at(120)).actions, []);
+}
+
+#[test]
+fn dry_run_says_what_it_would_do_and_does_nothing() {
+    let mut world = world(vec![instance(1), instance(2)], vec![record(1)], &[1]);
+    let policy = Policy::default().with_dry_run(true);
+    world.suspects = plan(&world, &policy, at(0)).suspects;
+    let plan = plan(&world, &policy, at(60));
+    assert_eq!(plan.actions, []);
+    assert_eq!(plan.withheld.len(), 1);
+}
+
+fn some_world() -> impl Strategy<Value = World> {
+    let instances = proptest::collection::vec((0..8u32, 0..6u8, 0..4000i64), 0..8);
+    let cells = proptest::collection::vec((0..8u32, any::<bool>(), 0..4000i64), 0..8);
+    let pods = proptest::collection::btree_set(0..8u32, 0..8);
+    let known = (any::<bool>(), 0..8u8);
+    (instances, cells, pods, known).prop_map(|(instances, cells, pods, (synced, failed))| {
+        let instances = instances
+            .into_iter()
+            .map(|(n, kind, age)| {
+                let mut i = instance(n);
+                i.launched_at = at(-age);
+                match kind {
+                    0 => {
+                        i.tags.insert(tags::CLUSTER.into(), "theirs".into());
+                    }
+                    1 => {
+                        i.tags.remove(tags::NODE);
+                    }
+                    2 => i.phase = InstancePhase::Terminating,
+                    _ => {}
+                }
+                i
+            })
+            .collect();
+        let mut seen = BTreeSet::new();
+        let cells = cells
+            .into_iter()
+            .filter(|(n, ..)| seen.insert(*n))
+            .map(|(n, launched, age)| {
+                let mut c = record(n);
+                c.issued_at = at(-age);
+                if !launched {
+                    c.instance = None;
+                }
+                c
+            })
+            .collect();
+        let pods: Vec<u32> = pods.into_iter().collect();
+        let mut world = world(instances, cells, &pods);
+        world.synced = synced;
+        if failed & 1 != 0 {
+            world.instances = None;
+        }
+        if failed & 2 != 0 {
+            world.cells = None;
+        }
+        if failed & 4 != 0 {
+            world.pods = None;
+        }
+        world
+    })
+}
+
+proptest! {
+    /// Whatever the sweeps show, an instance dies only if it is ours, old enough, unclaimed, and was so at least twice in
+    /// complete listings; a record is retired only if its pod was missing. Otherwise a user loses a running pod.
+    #[test]
+    fn nothing_is_destroyed_without_two_complete_opinions(worlds in proptest::collection::vec(some_world(), 1..8)) {
+        let policy = Policy::default();
+        let mut suspects = Suspects::default();
+        let mut opinions: BTreeMap<PlanAction, u32> = BTreeMap::new();
+        for (i, mut world) in worlds.into_iter().enumerate() {
+            let now = at(60 * i64::try_from(i).expect("small"));
+            world.suspects = suspects;
+            let plan = plan(&world, &policy, now);
+            if !world.synced {
+                prop_assert!(plan.actions.is_empty() && plan.suspects.is_empty());
+                opinions.clear();
+            }
+            for action in &plan.actions {
+                match action {
+                    PlanAction::TerminateInstance { instance, .. } => {
+                        let listed: Vec<_> = world.instances.iter().flatten().filter(|i| i.id == *instance).collect();
+                        prop_assert!(!listed.is_empty());
+                        prop_assert!(listed.iter().any(|i| i.tags.get(tags::CLUSTER).map(String::as_str) == Some("ours")
+                            && i.tags.contains_key(tags::NODE)
+                            && i.phase == InstancePhase::Running
+                            && elapsed(i.launched_at, now) >= policy.grace));
+                        let cells = world.cells.as_ref().expect("records were read");
+                        prop_assert!(!cells.iter().any(|c| c.instance.as_ref() == Some(instance)));
+                    }
+                    PlanAction::RetireRecord { pod, .. } => {
+                        prop_assert!(!world.pods.as_ref().expect("pods were read").contains(pod));
+                    }
+                    PlanAction::VerifyInstance { instance, .. } => {
+                        prop_assert!(!world.instances.iter().flatten().any(|i| i.id == *instance));
+                    }
+                }
+                prop_assert!(opinions.get(action).copied().unwrap_or(0) >= 1, "first opinion acted on: {action}");
+            }
+            // An opinion of this sweep: what a policy that believes everything at once would do.
+            let mut hasty = policy.clone().with_confirm_after(Duration::ZERO);
+            hasty.sweeps = 1;
+            hasty.sweeps_when_empty = 1;
+            world.suspects = Suspects::default();
+            for action in super::plan(&world, &hasty, now).actions {
+                *opinions.entry(action).or_default() += 1;
+            }
+            suspects = plan.suspects;
+        }
+    }
+
+    /// Once faults stop, everything left over is named: no orphan is overlooked.
+    #[test]
+    fn what_is_left_over_is_found_once_listings_are_complete(mut world in some_world()) {
+        world.synced = true;
+        world.instances.get_or_insert_default();
+        world.cells.get_or_insert_default();
+        world.pods.get_or_insert_default();
+        let last = sweeps(&world, 8).pop().expect("eight sweeps");
+        for record in world.cells.iter().flatten() {
+            if !world.pods.as_ref().expect("set above").contains(&record.pod.uid) {
+                let retired = last
+                    .iter()
+                    .any(|a| matches!(a, PlanAction::RetireRecord { cell, .. } if *cell == record.name));
+                prop_assert!(retired, "overlooked: {}", record.name);
+            }
+        }
+    }
+}
