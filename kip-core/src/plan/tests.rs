@@ -111,7 +111,8 @@ fn an_instance_nobody_remembers_is_terminated_at_the_second_sweep_or_it_costs_mo
 
 #[test]
 fn an_instance_is_left_alone_unless_it_is_ours_old_and_alive() {
-    let changes: [(&str, fn(&mut Instance)); 6] = [
+    type Change = fn(&mut Instance);
+    let changes: [(&str, Change); 6] = [
         ("another cluster", |i| {
             i.tags.insert(tags::CLUSTER.into(), "theirs".into());
         }),

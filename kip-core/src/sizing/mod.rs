@@ -1,9 +1,24 @@
 //! Chooses what to buy: demand and offerings in, a choice or the reasons for none out. Pure and synchronous.
 
+mod cheapest;
+mod cliff;
+mod explain;
+mod index;
+mod policy;
+mod rule;
+
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::Serialize;
+
+pub use cheapest::{CheapestFit, Rejected};
+pub use cliff::CliffAdvice;
+pub use policy::{MemoryReserve, SizingPolicy};
+pub use rule::Rejection;
 
 use crate::ids::OfferingId;
 use crate::model::{Offering, PodDemand};

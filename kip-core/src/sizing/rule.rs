@@ -1,0 +1,217 @@
+//! The rule itself, one offering at a time: does it fit, what does it cost, which of two is better.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Avoid, SizingPolicy};
+use crate::ids::OfferingId;
+use crate::model::{Bytes, CapacityType, CpuMillis, Offering, PodDemand, Price};
+
+/// Why an offering is not for a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "reason")]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The pod insists on other instance types.
+    InstanceType,
+    /// The pod cannot run on this architecture.
+    Architecture,
+    /// The pod may not run in this zone.
+    Zone,
+    /// The pod does not accept this way of buying.
+    CapacityType,
+    /// Too few CPUs.
+    Cpu {
+        /// CPUs of the instance.
+        has: CpuMillis,
+        /// CPUs the pod needs.
+        needs: CpuMillis,
+    },
+    /// Too little memory.
+    Memory {
+        /// Memory of the instance.
+        has: Bytes,
+        /// Memory an instance needs so that the reserve leaves the pod what it asked for.
+        needs: Bytes,
+    },
+    /// Too little of an extended resource.
+    Extended {
+        /// Its name.
+        name: String,
+        /// What the instance has.
+        has: u64,
+        /// What the pod needs.
+        needs: u64,
+    },
+    /// It failed lately and is not tried again before a while.
+    Avoided,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InstanceType => f.write_str("not an instance type the pod asks for"),
+            Self::Architecture => f.write_str("not an architecture the pod can run on"),
+            Self::Zone => f.write_str("not in a zone the pod may run in"),
+            Self::CapacityType => f.write_str("not a capacity type the pod accepts"),
+            Self::Cpu { has, needs } => write!(f, "too few CPUs ({has}, needs {needs})"),
+            Self::Memory { has, needs } => write!(
+                f,
+                "too little memory ({}, needs {} incl. reserve)",
+                human(*has, false),
+                human(*needs, true)
+            ),
+            Self::Extended { name, has, needs } => write!(f, "too little {name} ({has}, needs {needs})"),
+            Self::Avoided => f.write_str("avoided for now after a failed launch"),
+        }
+    }
+}
+
+/// Memory for people: at most one decimal, rounded up for what is needed and down for what is there.
+pub(super) fn human(bytes: Bytes, up: bool) -> String {
+    for (shift, suffix) in [(30_u32, "Gi"), (20, "Mi"), (10, "Ki")] {
+        let unit = 1_u128 << shift;
+        if u128::from(bytes.0) >= unit {
+            let tenths = u128::from(bytes.0) * 10;
+            let tenths = if up { tenths.div_ceil(unit) } else { tenths / unit };
+            return if tenths.is_multiple_of(10) {
+                format!("{}{suffix}", tenths / 10)
+            } else {
+                format!("{}.{}{suffix}", tenths / 10, tenths % 10)
+            };
+        }
+    }
+    bytes.to_string()
+}
+
+/// The instance type a demand insists on, also when it is only the default for pods that ask for nothing.
+pub(super) fn wanted_type<'a>(policy: &'a SizingPolicy, demand: &'a PodDemand) -> Option<&'a str> {
+    demand.instance_type.as_deref().or_else(|| {
+        let asks_nothing = demand.cpu.0 == 0 && demand.memory.0 == 0 && demand.extended.is_empty();
+        if asks_nothing {
+            policy.default_instance_type.as_deref()
+        } else {
+            None
+        }
+    })
+}
+
+/// Hands every reason against an offering to `each`, until it breaks.
+pub(super) fn reasons_against(
+    policy: &SizingPolicy,
+    offering: &Offering,
+    demand: &PodDemand,
+    mut each: impl FnMut(Rejection) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    if wanted_type(policy, demand).is_some_and(|wanted| !glob(wanted, offering.id.instance_type.as_str())) {
+        each(Rejection::InstanceType)?;
+    }
+    if !demand.architectures.is_empty() && !demand.architectures.contains(&offering.architecture) {
+        each(Rejection::Architecture)?;
+    }
+    if !demand.zones.is_empty() && !demand.zones.contains(&offering.id.zone) {
+        each(Rejection::Zone)?;
+    }
+    if !accepts(demand, offering.id.capacity_type) {
+        each(Rejection::CapacityType)?;
+    }
+    for (name, &needs) in &demand.extended {
+        let has = offering.extended.get(name).copied().unwrap_or(0);
+        if has < needs {
+            each(Rejection::Extended {
+                name: name.clone(),
+                has,
+                needs,
+            })?;
+        }
+    }
+    if offering.cpu < demand.cpu {
+        each(Rejection::Cpu {
+            has: offering.cpu,
+            needs: demand.cpu,
+        })?;
+    }
+    let reserve = policy.reserve_of(&offering.id.instance_type);
+    if reserve.usable(offering.memory) < demand.memory {
+        each(Rejection::Memory {
+            has: offering.memory,
+            needs: reserve.needed(demand.memory),
+        })?;
+    }
+    ControlFlow::Continue(())
+}
+
+/// Whether an offering covers a demand.
+pub(super) fn fits(policy: &SizingPolicy, offering: &Offering, demand: &PodDemand) -> bool {
+    reasons_against(policy, offering, demand, |_| ControlFlow::Break(())).is_continue()
+}
+
+/// Whether an offering fits and is not avoided.
+pub(super) fn available(
+    policy: &SizingPolicy,
+    offering: &Offering,
+    demand: &PodDemand,
+    avoid: &Avoid,
+    now: Timestamp,
+) -> bool {
+    fits(policy, offering, demand) && !avoid.contains(&offering.id, now)
+}
+
+/// Whether a pod accepts a way of buying.
+pub(super) fn accepts(demand: &PodDemand, capacity_type: CapacityType) -> bool {
+    if demand.capacity_types.is_empty() {
+        capacity_type == CapacityType::OnDemand
+    } else {
+        demand.capacity_types.contains(&capacity_type)
+    }
+}
+
+/// What an hour of this offering costs this pod: the list price, and on a burstable type the CPU it asks for above the baseline.
+pub(super) fn effective_price(policy: &SizingPolicy, offering: &Offering, demand: &PodDemand) -> Price {
+    let above = offering
+        .baseline_cpu
+        .map_or(0, |baseline| demand.cpu.0.saturating_sub(baseline.0));
+    let surcharge = u128::from(policy.surplus_cpu_hour.0) * u128::from(above) / 1000;
+    Price(
+        offering
+            .price
+            .0
+            .saturating_add(u64::try_from(surcharge).unwrap_or(u64::MAX)),
+    )
+}
+
+/// What makes one offering better than another: cheaper, then larger memory, newer generation, name. Smaller is better.
+pub(super) type Rank<'a> = (Price, Reverse<Bytes>, Reverse<u32>, &'a OfferingId);
+
+/// The rank of an offering at a price.
+pub(super) fn rank(price: Price, offering: &Offering) -> Rank<'_> {
+    (
+        price,
+        Reverse(offering.memory),
+        Reverse(offering.generation),
+        &offering.id,
+    )
+}
+
+/// Whether a name matches a pattern in which `*` stands for any text.
+pub(super) fn glob(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    // split always yields at least one part.
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty(); // No star: the whole name.
+    };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
