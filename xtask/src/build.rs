@@ -36,7 +36,10 @@ pub(crate) fn release() -> Result<Release> {
     cargo.args(["--no-default-features", "--features", "kip-bin/local"]);
     run(cargo.current_dir(paths::workspace()))?;
     let folder = paths::target().join("release");
-    Ok(Release { kip: folder.join("kip"), agent: folder.join("kip-cell") })
+    Ok(Release {
+        kip: folder.join("kip"),
+        agent: folder.join("kip-cell"),
+    })
 }
 
 /// The programs a user runs.
@@ -62,16 +65,29 @@ struct Target {
 
 impl Artifact {
     fn is(&self, kind: &str, name: &str) -> bool {
-        self.target.as_ref().is_some_and(|target| target.name == name && target.kind.iter().any(|k| k == kind))
+        self.target
+            .as_ref()
+            .is_some_and(|target| target.name == name && target.kind.iter().any(|k| k == kind))
     }
 }
 
 fn artifacts() -> Result<Vec<Artifact>> {
-    let mut cargo = cmd("cargo", ["build", "--bins", "--examples", "--message-format=json-render-diagnostics"]);
+    let mut cargo = cmd(
+        "cargo",
+        [
+            "build",
+            "--bins",
+            "--examples",
+            "--message-format=json-render-diagnostics",
+        ],
+    );
     cargo.args(WORKSPACE).current_dir(paths::workspace());
     ui::command(&line(&cargo));
     interrupt::check()?;
-    let child = cargo.stdout(std::process::Stdio::piped()).spawn().context("cannot start cargo")?;
+    let child = cargo
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
     let guard = interrupt::foreground(child.id());
     let output = child.wait_with_output().context("waiting for cargo")?;
     drop(guard);

@@ -19,8 +19,15 @@ pub(crate) fn line(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|arg| {
         let arg = arg.to_string_lossy();
-        let plain = !arg.is_empty() && arg.chars().all(|c| c.is_alphanumeric() || "-_./:=,@%+".contains(c));
-        if plain { arg.into_owned() } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+        let plain = !arg.is_empty()
+            && arg
+                .chars()
+                .all(|c| c.is_alphanumeric() || "-_./:=,@%+".contains(c));
+        if plain {
+            arg.into_owned()
+        } else {
+            format!("'{}'", arg.replace('\'', r"'\''"))
+        }
     }));
     words.join(" ")
 }
@@ -36,7 +43,9 @@ pub(crate) fn run_quiet(command: &mut Command) -> Result<()> {
     interrupt::check()?;
     let mut child = command.spawn().with_context(|| missing(command))?;
     let guard = interrupt::foreground(child.id());
-    let status = child.wait().with_context(|| format!("waiting for `{}`", line(command)))?;
+    let status = child
+        .wait()
+        .with_context(|| format!("waiting for `{}`", line(command)))?;
     drop(guard);
     interrupt::check()?;
     if !status.success() {
@@ -54,7 +63,9 @@ pub(crate) fn outcome(command: &mut Command) -> Result<Output> {
         .spawn()
         .with_context(|| missing(command))?;
     let guard = interrupt::foreground(child.id());
-    let output = child.wait_with_output().with_context(|| format!("waiting for `{}`", line(command)))?;
+    let output = child
+        .wait_with_output()
+        .with_context(|| format!("waiting for `{}`", line(command)))?;
     drop(guard);
     interrupt::check()?;
     Ok(output)
@@ -71,7 +82,8 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
     }
-    String::from_utf8(output.stdout).with_context(|| format!("`{}` printed something that is no UTF-8", line(command)))
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("`{}` printed something that is no UTF-8", line(command)))
 }
 
 /// Whether a program is found, in `PATH` or where system administration tools live.
@@ -83,7 +95,10 @@ pub(crate) fn is_installed(program: &str) -> bool {
 }
 
 fn missing(command: &Command) -> String {
-    format!("cannot start `{}`: is it installed and in PATH?", command.get_program().to_string_lossy())
+    format!(
+        "cannot start `{}`: is it installed and in PATH?",
+        command.get_program().to_string_lossy()
+    )
 }
 
 #[cfg(test)]
@@ -92,13 +107,21 @@ mod tests {
 
     #[test]
     fn a_printed_command_can_be_pasted_into_a_shell() {
-        let command = cmd("kubectl", ["get", "pods", "-o", "jsonpath={.items[*].metadata.name}", "it's"]);
-        assert_eq!(line(&command), r"kubectl get pods -o 'jsonpath={.items[*].metadata.name}' 'it'\''s'");
+        let command = cmd(
+            "kubectl",
+            ["get", "pods", "-o", "jsonpath={.items[*].metadata.name}", "it's"],
+        );
+        assert_eq!(
+            line(&command),
+            r"kubectl get pods -o 'jsonpath={.items[*].metadata.name}' 'it'\''s'"
+        );
     }
 
     #[test]
     fn a_failing_command_says_what_it_printed() {
-        let error = read(&mut cmd("sh", ["-c", "echo broken >&2; exit 3"])).unwrap_err().to_string();
+        let error = read(&mut cmd("sh", ["-c", "echo broken >&2; exit 3"]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("broken") && error.contains('3'), "{error}");
     }
 }

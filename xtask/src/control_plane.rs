@@ -19,7 +19,10 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("etcd", "go.etcd.io/etcd/server/v3"),
     ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
     ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
-    ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    (
+        "kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+    ),
 ];
 
 /// The folder with the four programs: `KUBEBUILDER_ASSETS` if set, else the cache, filled first if need be.
@@ -39,7 +42,9 @@ pub(crate) fn provide() -> Result<PathBuf> {
         return Ok(folder);
     }
     let module = paths::workspace().join("xtask/control-plane");
-    let folder = paths::cache()?.join("control-plane").join(format!("{KUBERNETES}-{}", key(&module)?));
+    let folder = paths::cache()?
+        .join("control-plane")
+        .join(format!("{KUBERNETES}-{}", key(&module)?));
     if missing_in(&folder).is_empty() {
         return Ok(folder);
     }
@@ -48,7 +53,8 @@ pub(crate) fn provide() -> Result<PathBuf> {
     let lock = File::create(&lock_path).with_context(|| format!("cannot create {}", lock_path.display()))?;
     if lock.try_lock().is_err() {
         ui::step("another build of the control plane is under way; waiting for it");
-        lock.lock().with_context(|| format!("cannot lock {}", lock_path.display()))?;
+        lock.lock()
+            .with_context(|| format!("cannot lock {}", lock_path.display()))?;
     }
     build_missing(&module, &folder)?;
     Ok(folder)
@@ -72,10 +78,18 @@ fn build_missing(module: &Path, folder: &Path) -> Result<()> {
         }
         let start = Instant::now();
         let partial = folder.join(format!("{program}.partial"));
-        let mut go = cmd("go", ["build", "-mod=readonly", "-trimpath", "-ldflags", &flags, "-o"]);
-        go.arg(&partial).arg(package).current_dir(module).env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false");
+        let mut go = cmd(
+            "go",
+            ["build", "-mod=readonly", "-trimpath", "-ldflags", &flags, "-o"],
+        );
+        go.arg(&partial)
+            .arg(package)
+            .current_dir(module)
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-buildvcs=false");
         run(&mut go).with_context(|| format!("cannot build {program}"))?;
-        std::fs::rename(&partial, folder.join(program)).with_context(|| format!("cannot put {program} in place"))?;
+        std::fs::rename(&partial, folder.join(program))
+            .with_context(|| format!("cannot put {program} in place"))?;
         ui::ok(&format!("{program} ({})", ui::duration(start.elapsed())));
     }
     Ok(())
@@ -87,7 +101,10 @@ fn check_go() -> Result<()> {
                         kube-apiserver, kube-controller-manager and kube-scheduler";
     let version = crate::command::read(&mut cmd("go", ["env", "GOVERSION"]))
         .with_context(|| format!("building the control plane needs Go: {HELP}"))?;
-    let minor = version.trim().strip_prefix("go1.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    let minor = version
+        .trim()
+        .strip_prefix("go1.")
+        .and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
     match minor {
         Some(minor) if minor < 21 => bail!("{} is too old: {HELP}", version.trim()),
         _ => Ok(()),
@@ -95,7 +112,11 @@ fn check_go() -> Result<()> {
 }
 
 fn missing_in(folder: &Path) -> Vec<&'static str> {
-    PROGRAMS.iter().map(|(program, _)| *program).filter(|program| !folder.join(program).is_file()).collect()
+    PROGRAMS
+        .iter()
+        .map(|(program, _)| *program)
+        .filter(|program| !folder.join(program).is_file())
+        .collect()
 }
 
 /// Changes whenever what is built changes.

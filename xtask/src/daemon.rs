@@ -35,7 +35,11 @@ impl Daemon {
             .open(log)
             .with_context(|| format!("cannot write {}", log.display()))?;
         let mut watched = Command::new("setpriv");
-        watched.args(["--pdeathsig", on_our_death.as_str().trim_start_matches("SIG"), "--"]);
+        watched.args([
+            "--pdeathsig",
+            on_our_death.as_str().trim_start_matches("SIG"),
+            "--",
+        ]);
         watched.arg(command.get_program()).args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
@@ -52,8 +56,15 @@ impl Daemon {
             .stderr(out)
             .process_group(0)
             .spawn()
-            .with_context(|| format!("cannot start {name} (`setpriv` is in the Debian package util-linux)"))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), grace: Duration::from_secs(20) })
+            .with_context(|| {
+                format!("cannot start {name} (`setpriv` is in the Debian package util-linux)")
+            })?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+            grace: Duration::from_secs(20),
+        })
     }
 
     /// The process id, which is the program's own: `setpriv` replaces itself by it.
@@ -67,8 +78,17 @@ impl Daemon {
 
     /// Fails with the end of the log when the program has ended.
     pub(crate) fn check_alive(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait().with_context(|| format!("cannot ask after {}", self.name))? {
-            bail!("{} ended ({status}); the end of {}:\n{}", self.name, self.log.display(), tail(&self.log, 25));
+        if let Some(status) = self
+            .child
+            .try_wait()
+            .with_context(|| format!("cannot ask after {}", self.name))?
+        {
+            bail!(
+                "{} ended ({status}); the end of {}:\n{}",
+                self.name,
+                self.log.display(),
+                tail(&self.log, 25)
+            );
         }
         Ok(())
     }
@@ -92,8 +112,12 @@ impl Daemon {
 
     /// SIGKILL, as a crash would be.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
-        self.child.wait().with_context(|| format!("cannot reap {}", self.name))?;
+        self.child
+            .kill()
+            .with_context(|| format!("cannot kill {}", self.name))?;
+        self.child
+            .wait()
+            .with_context(|| format!("cannot reap {}", self.name))?;
         Ok(())
     }
 
@@ -112,7 +136,11 @@ impl Daemon {
     pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().with_context(|| format!("cannot ask after {}", self.name))? {
+            if let Some(status) = self
+                .child
+                .try_wait()
+                .with_context(|| format!("cannot ask after {}", self.name))?
+            {
                 return Ok(status);
             }
             if start.elapsed() > limit {
@@ -183,21 +211,40 @@ mod tests {
     fn a_dropped_daemon_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
-        let mut daemon =
-            Daemon::start("sleeper", &cmd("sh", ["-c", "echo here: 7; exec sleep 100"]), &log, Signal::SIGKILL).unwrap();
-        assert_eq!(daemon.wait_for_line("here: ", Duration::from_secs(10)).unwrap(), "7");
+        let mut daemon = Daemon::start(
+            "sleeper",
+            &cmd("sh", ["-c", "echo here: 7; exec sleep 100"]),
+            &log,
+            Signal::SIGKILL,
+        )
+        .unwrap();
+        assert_eq!(
+            daemon.wait_for_line("here: ", Duration::from_secs(10)).unwrap(),
+            "7"
+        );
         let pid = daemon.pid();
         drop(daemon);
-        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "a test program outlived its guard");
+        assert!(
+            !Path::new(&format!("/proc/{pid}")).exists(),
+            "a test program outlived its guard"
+        );
     }
 
     #[test]
     fn a_daemon_that_ends_early_says_so_with_its_last_words() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
-        let mut daemon =
-            Daemon::start("quitter", &cmd("sh", ["-c", "echo port is taken; exit 4"]), &log, Signal::SIGKILL).unwrap();
-        let error = daemon.wait_for_line("ready", Duration::from_secs(10)).unwrap_err().to_string();
+        let mut daemon = Daemon::start(
+            "quitter",
+            &cmd("sh", ["-c", "echo port is taken; exit 4"]),
+            &log,
+            Signal::SIGKILL,
+        )
+        .unwrap();
+        let error = daemon
+            .wait_for_line("ready", Duration::from_secs(10))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("port is taken") && error.contains('4'), "{error}");
     }
 }

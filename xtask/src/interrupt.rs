@@ -15,8 +15,8 @@ static FOREGROUND: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
 /// Installs the handler. Call once, first thing in `main`.
 pub(crate) fn install() -> Result<()> {
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .context("cannot listen for signals")?;
     std::thread::spawn(move || {
         for _ in signals.forever() {
             INTERRUPTED.store(true, Ordering::SeqCst);
@@ -46,7 +46,10 @@ pub(crate) fn clear() {
 /// Marks a child as running in the foreground for as long as the guard lives.
 pub(crate) fn foreground(pid: u32) -> Foreground {
     let pid = pid.cast_signed();
-    FOREGROUND.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
+    FOREGROUND
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(pid);
     Foreground(pid)
 }
 
@@ -54,6 +57,9 @@ pub(crate) struct Foreground(i32);
 
 impl Drop for Foreground {
     fn drop(&mut self) {
-        FOREGROUND.lock().unwrap_or_else(PoisonError::into_inner).retain(|&pid| pid != self.0);
+        FOREGROUND
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|&pid| pid != self.0);
     }
 }

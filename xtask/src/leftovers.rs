@@ -25,7 +25,13 @@ impl Machine {
             links: read(&mut cmd("ip", ["-o", "link", "show"]))?
                 .lines()
                 .filter_map(|line| line.split_whitespace().nth(1))
-                .map(|name| name.trim_end_matches(':').split('@').next().unwrap_or(name).to_owned())
+                .map(|name| {
+                    name.trim_end_matches(':')
+                        .split('@')
+                        .next()
+                        .unwrap_or(name)
+                        .to_owned()
+                })
                 .collect(),
             cgroups: cgroups(Path::new("/sys/fs/cgroup"), 3),
         })
@@ -43,7 +49,11 @@ pub(crate) fn since(before: &Machine, data: &Path) -> Result<Vec<String>> {
         ("network link", &before.links, &now.links),
         ("cgroup", &before.cgroups, &now.cgroups),
     ] {
-        left.extend(is.difference(was).filter(|name| name.contains("kip")).map(|name| format!("{what} {name}")));
+        left.extend(
+            is.difference(was)
+                .filter(|name| name.contains("kip"))
+                .map(|name| format!("{what} {name}")),
+        );
     }
     let data_text = data.to_string_lossy();
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
@@ -54,17 +64,25 @@ pub(crate) fn since(before: &Machine, data: &Path) -> Result<Vec<String>> {
             .filter(|point| point.starts_with(&*data_text))
             .map(|point| format!("mount {point}")),
     );
-    left.extend(processes::mentioning(data)?.iter().map(|process| format!("process {} {}", process.pid, process.program)));
+    left.extend(
+        processes::mentioning(data)?
+            .iter()
+            .map(|process| format!("process {} {}", process.pid, process.program)),
+    );
     Ok(left)
 }
 
 /// Fails with what is left, after giving it a moment to go.
 pub(crate) fn prove_none(before: &Machine, data: &Path) -> Result<()> {
     let mut left = Vec::new();
-    let gone = crate::daemon::wait_until("the machine to be as before", std::time::Duration::from_secs(20), || {
-        left = since(before, data)?;
-        Ok(left.is_empty().then_some(()))
-    });
+    let gone = crate::daemon::wait_until(
+        "the machine to be as before",
+        std::time::Duration::from_secs(20),
+        || {
+            left = since(before, data)?;
+            Ok(left.is_empty().then_some(()))
+        },
+    );
     if gone.is_err() && !left.is_empty() {
         bail!("left behind:\n  {}", left.join("\n  "));
     }
@@ -72,7 +90,10 @@ pub(crate) fn prove_none(before: &Machine, data: &Path) -> Result<()> {
 }
 
 fn first_words(text: &str) -> BTreeSet<String> {
-    text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    text.lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn cgroups(folder: &Path, depth: usize) -> BTreeSet<String> {
@@ -100,7 +121,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("stay");
         std::fs::write(&script, "").unwrap();
-        let mut child = std::process::Command::new("tail").arg("-f").arg(&script).spawn().unwrap();
+        let mut child = std::process::Command::new("tail")
+            .arg("-f")
+            .arg(&script)
+            .spawn()
+            .unwrap();
         let found = processes::mentioning(folder.path()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,13 +1,19 @@
 //! The project's one vocabulary: `cargo xtask demo`, `test`, `ci`, `e2e`, `bench`, `control-plane`, each doing its own
 //! set-up and saying what it installs.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a task runner is for")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "printing is what a task runner is for"
+)]
 
 mod build;
+mod ci;
 mod cluster;
 mod command;
 mod control_plane;
 mod daemon;
+mod demo;
 mod e2e;
 mod interrupt;
 mod leftovers;
@@ -22,8 +28,24 @@ use anyhow::Result;
 use clap::Parser;
 
 #[derive(Debug, Parser)]
-#[command(bin_name = "cargo xtask", about = "Everything one does with this repository, one word each")]
+#[command(
+    bin_name = "cargo xtask",
+    about = "Everything one does with this repository, one word each"
+)]
 enum Task {
+    /// See real pods run on their own cells on this machine (needs root).
+    #[command(after_help = "Example:\n  cargo xtask demo")]
+    Demo,
+    /// Run every test: unit, integration and doc tests, then the end-to-end suite on the in-process API (needs root).
+    #[command(
+        after_help = "Example:\n  cargo xtask test\n\nOne crate's tests alone need no task: cargo test -p kip-core"
+    )]
+    Test,
+    /// Run everything a change must pass: tests, lints, documentation, budgets, both end-to-end suites, the demo.
+    #[command(
+        after_help = "Example:\n  cargo xtask ci      # what .ci/run does; about an hour on a fresh machine"
+    )]
+    Ci,
     /// Provide a real Kubernetes control plane and print its folder.
     #[command(after_help = "Examples:\n  \
         cargo xtask control-plane\n  \
@@ -63,12 +85,19 @@ fn main() -> ExitCode {
 
 fn perform(task: Task) -> Result<()> {
     match task {
+        Task::Demo => demo::run(),
+        Task::Test => ci::test(),
+        Task::Ci => ci::run_all(),
         Task::ControlPlane { serve } => {
             let folder = control_plane::provide()?;
             println!("{}", folder.display());
             if serve { serve_control_plane() } else { Ok(()) }
         }
-        Task::E2e { control_plane, only, api_only } => e2e::run(control_plane, &e2e::Options { only, api_only }),
+        Task::E2e {
+            control_plane,
+            only,
+            api_only,
+        } => e2e::run(control_plane, &e2e::Options { only, api_only }),
     }
 }
 

@@ -23,8 +23,14 @@ impl Process {
 /// Resident memory of a process in KiB; 0 once it has ended.
 pub(crate) fn resident_kib(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Every process one of whose arguments mentions `path`, apart from this one.
@@ -41,9 +47,13 @@ fn all() -> Result<Vec<Process>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").context("cannot read /proc")? {
         let entry = entry.context("cannot read /proc")?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
         // A process may end between the two reads; then it is not there.
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
         let arguments: Vec<String> = line
             .split(|byte| *byte == 0)
             .filter(|word| !word.is_empty())
@@ -51,7 +61,11 @@ fn all() -> Result<Vec<Process>> {
             .collect();
         let Some(first) = arguments.first() else { continue };
         let program = first.rsplit('/').next().unwrap_or(first).to_owned();
-        found.push(Process { pid, program, arguments });
+        found.push(Process {
+            pid,
+            program,
+            arguments,
+        });
     }
     Ok(found)
 }

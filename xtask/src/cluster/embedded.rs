@@ -18,7 +18,12 @@ pub(super) fn start(folder: &Path, kubectl: &Path) -> Result<Cluster> {
     let kubeconfig = folder.join("admin.kubeconfig");
     let mut serve = cmd(program, ["--listen", "127.0.0.1:0", "--kubeconfig"]);
     serve.arg(&kubeconfig);
-    let mut daemon = Daemon::start("kip-cluster", &serve, &folder.join("kip-cluster.log"), Signal::SIGKILL)?;
+    let mut daemon = Daemon::start(
+        "kip-cluster",
+        &serve,
+        &folder.join("kip-cluster.log"),
+        Signal::SIGKILL,
+    )?;
     let server = daemon.wait_for_line("kip-cluster: serving ", Duration::from_secs(30))?;
     // kubectl reads whatever form of kubeconfig was written.
     let mut view = cmd(kubectl, ["config", "view", "--raw", "-o", "json", "--kubeconfig"]);
@@ -26,10 +31,21 @@ pub(super) fn start(folder: &Path, kubectl: &Path) -> Result<Cluster> {
         serde_json::from_str(&read(view.arg(&kubeconfig))?).context("kubectl printed no JSON")?;
     let cluster = &config["clusters"][0]["cluster"];
     let ca_file = folder.join("ca.crt");
-    let data = cluster["certificate-authority-data"].as_str().context("the kubeconfig carries no CA")?;
+    let data = cluster["certificate-authority-data"]
+        .as_str()
+        .context("the kubeconfig carries no CA")?;
     write_base64(data, &ca_file)?;
-    ui::ok(&format!("in-process Kubernetes API at {server} ({})", ui::duration(begin.elapsed())));
-    Ok(Cluster { kind: Kind::Embedded, kubeconfig, server: server.trim().to_owned(), ca_file, daemons: vec![daemon] })
+    ui::ok(&format!(
+        "in-process Kubernetes API at {server} ({})",
+        ui::duration(begin.elapsed())
+    ));
+    Ok(Cluster {
+        kind: Kind::Embedded,
+        kubeconfig,
+        server: server.trim().to_owned(),
+        ca_file,
+        daemons: vec![daemon],
+    })
 }
 
 fn write_base64(text: &str, path: &Path) -> Result<()> {

@@ -80,5 +80,7 @@ pub(crate) fn kubeconfig(server: &str, ca_file: &Path, user: serde_json::Value) 
 
 /// A free port on loopback. Another process may take it before it is used; two runs at once draw different ones.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
+        .local_addr()?
+        .port())
 }

@@ -19,8 +19,14 @@ const READY: Duration = Duration::from_secs(90);
 pub(super) fn start(folder: &Path) -> Result<Cluster> {
     let programs = control_plane::provide()?;
     let begin = Instant::now();
-    let launcher = Launcher { programs, folder: folder.to_owned(), pki: Authority::create(&folder.join("pki"))? };
-    let admin = launcher.pki.client("admin", "kip-test-admin", Some("system:masters"))?;
+    let launcher = Launcher {
+        programs,
+        folder: folder.to_owned(),
+        pki: Authority::create(&folder.join("pki"))?,
+    };
+    let admin = launcher
+        .pki
+        .client("admin", "kip-test-admin", Some("system:masters"))?;
     let mut daemons = Vec::new();
     let etcd = launcher.etcd(&mut daemons)?;
     let port = free_port()?;
@@ -28,8 +34,18 @@ pub(super) fn start(folder: &Path) -> Result<Cluster> {
     launcher.apiserver(&mut daemons, &etcd, port, &admin)?;
     let kubeconfig = launcher.kubeconfig(&server, "admin", &admin)?;
     launcher.controllers(&mut daemons, &server, &admin)?;
-    ui::ok(&format!("control plane {} at {server} ({})", control_plane::KUBERNETES, ui::duration(begin.elapsed())));
-    Ok(Cluster { kind: Kind::Real, kubeconfig, server, ca_file: launcher.pki.cert(), daemons })
+    ui::ok(&format!(
+        "control plane {} at {server} ({})",
+        control_plane::KUBERNETES,
+        ui::duration(begin.elapsed())
+    ));
+    Ok(Cluster {
+        kind: Kind::Real,
+        kubeconfig,
+        server,
+        ca_file: launcher.pki.cert(),
+        daemons,
+    })
 }
 
 struct Launcher {
@@ -42,7 +58,12 @@ impl Launcher {
     fn daemon(&self, program: &str, args: &[String]) -> Result<Daemon> {
         let command = cmd(self.programs.join(program), args);
         // SIGKILL: nothing of a test control plane is worth a tidy end once its owner is dead.
-        Daemon::start(program, &command, &self.folder.join(format!("{program}.log")), Signal::SIGKILL)
+        Daemon::start(
+            program,
+            &command,
+            &self.folder.join(format!("{program}.log")),
+            Signal::SIGKILL,
+        )
     }
 
     fn etcd(&self, daemons: &mut Vec<Daemon>) -> Result<String> {
@@ -71,7 +92,11 @@ impl Launcher {
             "kube-apiserver",
             "IP:127.0.0.1,IP:10.96.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc",
         )?;
-        let kubelet = self.pki.client("kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters"))?;
+        let kubelet = self.pki.client(
+            "kubelet-client",
+            "kube-apiserver-kubelet-client",
+            Some("system:masters"),
+        )?;
         let signing = self.pki.signing_key("service-account")?;
         let public = self.folder.join("pki/service-account.pub");
         let mut openssl = cmd("openssl", ["pkey", "-pubout", "-in"]);
@@ -115,7 +140,9 @@ impl Launcher {
         for name in ["kube-controller-manager", "kube-scheduler"] {
             let identity = self.pki.client(name, &format!("system:{name}"), None)?;
             let config = self.kubeconfig(server, name, &identity)?.display().to_string();
-            let tls = self.pki.server(&format!("{name}-serving"), "IP:127.0.0.1,DNS:localhost")?;
+            let tls = self
+                .pki
+                .server(&format!("{name}-serving"), "IP:127.0.0.1,DNS:localhost")?;
             let port = free_port()?;
             let mut args = vec![
                 format!("--kubeconfig={config}"),
@@ -131,10 +158,16 @@ impl Launcher {
                 args.extend([
                     "--use-service-account-credentials=true".into(),
                     format!("--root-ca-file={}", self.pki.cert().display()),
-                    format!("--service-account-private-key-file={}", self.folder.join("pki/service-account.key").display()),
+                    format!(
+                        "--service-account-private-key-file={}",
+                        self.folder.join("pki/service-account.key").display()
+                    ),
                 ]);
             }
-            started.push((self.daemon(name, &args)?, format!("https://127.0.0.1:{port}/healthz")));
+            started.push((
+                self.daemon(name, &args)?,
+                format!("https://127.0.0.1:{port}/healthz"),
+            ));
         }
         for (mut daemon, url) in started {
             wait_healthy(&mut daemon, &url, Some(admin), Some(&self.pki.cert()))?;
@@ -155,9 +188,15 @@ impl Launcher {
 fn wait_healthy(daemon: &mut Daemon, url: &str, client: Option<&Identity>, ca: Option<&Path>) -> Result<()> {
     let healthy = wait_until(&format!("{url} to answer 200"), READY, || {
         daemon.check_alive()?;
-        let mut curl = cmd("curl", ["--silent", "--fail", "--max-time", "5", "--output", "/dev/null"]);
+        let mut curl = cmd(
+            "curl",
+            ["--silent", "--fail", "--max-time", "5", "--output", "/dev/null"],
+        );
         if let Some(identity) = client {
-            curl.arg("--cert").arg(&identity.cert).arg("--key").arg(&identity.key);
+            curl.arg("--cert")
+                .arg(&identity.cert)
+                .arg("--key")
+                .arg(&identity.key);
         }
         if let Some(ca) = ca {
             curl.arg("--cacert").arg(ca);
@@ -167,7 +206,11 @@ fn wait_healthy(daemon: &mut Daemon, url: &str, client: Option<&Identity>, ca: O
     // A program that ended has its last words in the error already.
     let alive = daemon.check_alive().is_ok();
     healthy.map_err(|error| match alive {
-        true => error.context(format!("the end of {}:\n{}", daemon.log().display(), tail(daemon.log(), 20))),
+        true => error.context(format!(
+            "the end of {}:\n{}",
+            daemon.log().display(),
+            tail(daemon.log(), 20)
+        )),
         false => error,
     })
 }

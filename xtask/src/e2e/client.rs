@@ -30,19 +30,38 @@ pub(crate) struct Api {
 impl Api {
     /// Reads a kubeconfig of any form by way of kubectl; leaves curl's view of it in `folder`.
     pub(crate) fn from_kubeconfig(kubeconfig: &Path, kubectl: &Path, folder: &Path) -> Result<Self> {
-        let mut view = cmd(kubectl, ["config", "view", "--raw", "--flatten", "--minify", "-o", "json", "--kubeconfig"]);
-        let config: Value = serde_json::from_str(&read(view.arg(kubeconfig))?).context("kubectl printed no JSON")?;
+        let mut view = cmd(
+            kubectl,
+            [
+                "config",
+                "view",
+                "--raw",
+                "--flatten",
+                "--minify",
+                "-o",
+                "json",
+                "--kubeconfig",
+            ],
+        );
+        let config: Value =
+            serde_json::from_str(&read(view.arg(kubeconfig))?).context("kubectl printed no JSON")?;
         let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
-        let server = cluster["server"].as_str().context("the kubeconfig names no server")?.to_owned();
+        let server = cluster["server"]
+            .as_str()
+            .context("the kubeconfig names no server")?
+            .to_owned();
         let decode = |value: &Value, name: &str| -> Result<Option<PathBuf>> {
-            let Some(data) = value.as_str() else { return Ok(None) };
+            let Some(data) = value.as_str() else {
+                return Ok(None);
+            };
             let (encoded, decoded) = (folder.join(format!("{name}.b64")), folder.join(name));
             std::fs::write(&encoded, data).with_context(|| format!("cannot write {}", encoded.display()))?;
             std::fs::write(&decoded, read(cmd("base64", ["--decode"]).arg(&encoded))?)
                 .with_context(|| format!("cannot write {}", decoded.display()))?;
             Ok(Some(decoded))
         };
-        let ca = decode(&cluster["certificate-authority-data"], "api-ca.crt")?.context("the kubeconfig has no CA")?;
+        let ca = decode(&cluster["certificate-authority-data"], "api-ca.crt")?
+            .context("the kubeconfig has no CA")?;
         let common = format!("silent\nshow-error\ngloboff\ncacert = \"{}\"\n", ca.display());
         let mut with_user = common.clone();
         if let Some(token) = user["token"].as_str() {
@@ -54,7 +73,11 @@ impl Api {
         if let Some(key) = decode(&user["client-key-data"], "api-user.key")? {
             with_user.push_str(&format!("key = \"{}\"\n", key.display()));
         }
-        let api = Self { server, config: folder.join("api-user.curl"), anonymous: folder.join("api-nobody.curl") };
+        let api = Self {
+            server,
+            config: folder.join("api-user.curl"),
+            anonymous: folder.join("api-nobody.curl"),
+        };
         std::fs::write(&api.config, with_user).context("cannot write curl's configuration")?;
         std::fs::write(&api.anonymous, common).context("cannot write curl's configuration")?;
         Ok(api)
@@ -86,27 +109,55 @@ impl Api {
     }
 
     pub(crate) fn send(&self, request: &Request) -> Result<Answer> {
-        let config = if request.anonymous { &self.anonymous } else { &self.config };
-        let mut curl = cmd("curl", ["--max-time", "60", "--request", request.verb, "--config"]);
-        curl.arg(config).arg("--write-out").arg(format!("{SEPARATOR}%{{http_code}}"));
+        let config = if request.anonymous {
+            &self.anonymous
+        } else {
+            &self.config
+        };
+        let mut curl = cmd(
+            "curl",
+            ["--max-time", "60", "--request", request.verb, "--config"],
+        );
+        curl.arg(config)
+            .arg("--write-out")
+            .arg(format!("{SEPARATOR}%{{http_code}}"));
         for header in &request.headers {
             curl.args(["--header", header]);
         }
         if let Some((media_type, body)) = &request.body {
-            curl.arg("--header").arg(format!("Content-Type: {media_type}")).args(["--data-binary", body]);
+            curl.arg("--header")
+                .arg(format!("Content-Type: {media_type}"))
+                .args(["--data-binary", body]);
         }
         let output = outcome(curl.arg(format!("{}{}", self.server, request.path)))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (body, code) = text
             .rsplit_once(SEPARATOR)
             .and_then(|(body, code)| Some((body.to_owned(), code.trim().parse().ok()?)))
-            .with_context(|| format!("{} {}: curl: {}", request.verb, request.path, String::from_utf8_lossy(&output.stderr)))?;
+            .with_context(|| {
+                format!(
+                    "{} {}: curl: {}",
+                    request.verb,
+                    request.path,
+                    String::from_utf8_lossy(&output.stderr)
+                )
+            })?;
         // curl fails by itself when the connection breaks; an HTTP error is an answer.
         if !output.status.success() && code == 0 {
-            bail!("{} {}: {}", request.verb, request.path, String::from_utf8_lossy(&output.stderr).trim_end());
+            bail!(
+                "{} {}: {}",
+                request.verb,
+                request.path,
+                String::from_utf8_lossy(&output.stderr).trim_end()
+            );
         }
         let json = serde_json::from_str(&body).unwrap_or(Value::Null);
-        Ok(Answer { request: format!("{} {}", request.verb, request.path), code, json, text: body })
+        Ok(Answer {
+            request: format!("{} {}", request.verb, request.path),
+            code,
+            json,
+            text: body,
+        })
     }
 }
 
@@ -122,7 +173,13 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn new(verb: &'static str, path: &str) -> Self {
-        Self { verb, path: path.to_owned(), headers: Vec::new(), body: None, anonymous: false }
+        Self {
+            verb,
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body: None,
+            anonymous: false,
+        }
     }
 
     pub(crate) fn json(self, body: &Value) -> Self {
@@ -166,7 +223,12 @@ impl Answer {
     /// Fails unless the code is in the 200s.
     pub(crate) fn ok(self) -> Result<Self> {
         if !(200..300).contains(&self.code) {
-            bail!("{} answered {}: {}", self.request, self.code, self.text.trim_end());
+            bail!(
+                "{} answered {}: {}",
+                self.request,
+                self.code,
+                self.text.trim_end()
+            );
         }
         Ok(self)
     }

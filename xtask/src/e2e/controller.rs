@@ -47,20 +47,37 @@ impl Controller {
         let token = world.kubectl_ok(&["create", "token", "kip", "-n", NAMESPACE, "--duration=4h"])?;
         let kubeconfig_path = folder.join("kip.kubeconfig");
         let user = json!({"token": token.trim()});
-        std::fs::write(&kubeconfig_path, kubeconfig(&world.cluster.server, &world.cluster.ca_file, user))
-            .with_context(|| format!("cannot write {}", kubeconfig_path.display()))?;
+        std::fs::write(
+            &kubeconfig_path,
+            kubeconfig(&world.cluster.server, &world.cluster.ca_file, user),
+        )
+        .with_context(|| format!("cannot write {}", kubeconfig_path.display()))?;
         let data = folder.join("local");
         let config = folder.join("provider.yaml");
         let settings = json!({"cloud": {"local": {"dataDir": data, "imageArchives": [busybox]}}});
-        std::fs::write(&config, settings.to_string()).with_context(|| format!("cannot write {}", config.display()))?;
-        Ok(Self { daemon: None, program, config, kubeconfig: kubeconfig_path, data, log: folder.join("kip.log") })
+        std::fs::write(&config, settings.to_string())
+            .with_context(|| format!("cannot write {}", config.display()))?;
+        Ok(Self {
+            daemon: None,
+            program,
+            config,
+            kubeconfig: kubeconfig_path,
+            data,
+            log: folder.join("kip.log"),
+        })
     }
 
     /// Starts it; the node says when it is ready.
     pub(crate) fn start(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "the controller runs already");
-        let mut run = cmd(&self.program, ["run", "--nodename", NODE, "--metrics-addr", "127.0.0.1:0"]);
-        run.arg("--provider-config").arg(&self.config).arg("--kubeconfig").arg(&self.kubeconfig);
+        let mut run = cmd(
+            &self.program,
+            ["run", "--nodename", NODE, "--metrics-addr", "127.0.0.1:0"],
+        );
+        run.arg("--provider-config")
+            .arg(&self.config)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig);
         run.env("KUBELET_PORT", "0");
         // SIGTERM: it leaves its cells alone but its records in order.
         self.daemon = Some(Daemon::start("kip run", &run, &self.log, Signal::SIGTERM)?);
@@ -74,7 +91,11 @@ impl Controller {
 
     /// SIGTERM; fails unless it ends by itself with 0.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        let status = self.daemon.take().context("the controller does not run")?.stop(Duration::from_secs(30))?;
+        let status = self
+            .daemon
+            .take()
+            .context("the controller does not run")?
+            .stop(Duration::from_secs(30))?;
         ensure!(ended_as_told(status), "kip run ended with {status} on SIGTERM");
         Ok(())
     }
@@ -89,7 +110,10 @@ impl Controller {
     }
 
     pub(crate) fn check_alive(&mut self) -> Result<()> {
-        self.daemon.as_mut().context("the controller does not run")?.check_alive()
+        self.daemon
+            .as_mut()
+            .context("the controller does not run")?
+            .check_alive()
     }
 
     /// Where the local cloud keeps its cells.

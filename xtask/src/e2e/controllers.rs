@@ -10,28 +10,74 @@ use crate::command::outcome;
 use crate::daemon::wait_until;
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "controllers: a Deployment scales up, down and replaces what is lost", run: deployment },
-    Case { name: "controllers: a Job runs to completion", run: job },
-    Case { name: "permissions: the controller can do no more than it needs", run: permissions },
+    Case {
+        name: "controllers: a Deployment scales up, down and replaces what is lost",
+        run: deployment,
+    },
+    Case {
+        name: "controllers: a Job runs to completion",
+        run: job,
+    },
+    Case {
+        name: "permissions: the controller can do no more than it needs",
+        run: permissions,
+    },
 ];
 
 fn deployment(world: &mut World) -> Result<()> {
     let ns = world.namespace()?;
     let mut template = spec(STAY);
     template["restartPolicy"] = json!("Always");
-    world.apply(&ns, &json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "fleet"},
-        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "fleet"}},
-                 "template": {"metadata": {"labels": {"app": "fleet"}}, "spec": template}},
-    }))?;
-    world.kubectl_ok(&["rollout", "status", "-n", &ns, "deployment/fleet", "--timeout=90s"])?;
-    ensure!(world.cells(&ns)?.len() == 2, "two replicas have {} cells", world.cells(&ns)?.len());
-    let first = world.kubectl_ok(&["get", "pods", "-n", &ns, "-o", "jsonpath={.items[0].metadata.name}"])?;
+    world.apply(
+        &ns,
+        &json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "fleet"},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "fleet"}},
+                     "template": {"metadata": {"labels": {"app": "fleet"}}, "spec": template}},
+        }),
+    )?;
+    world.kubectl_ok(&[
+        "rollout",
+        "status",
+        "-n",
+        &ns,
+        "deployment/fleet",
+        "--timeout=90s",
+    ])?;
+    ensure!(
+        world.cells(&ns)?.len() == 2,
+        "two replicas have {} cells",
+        world.cells(&ns)?.len()
+    );
+    let first = world.kubectl_ok(&[
+        "get",
+        "pods",
+        "-n",
+        &ns,
+        "-o",
+        "jsonpath={.items[0].metadata.name}",
+    ])?;
     world.delete_pod(&ns, &first)?;
-    world.kubectl_ok(&["rollout", "status", "-n", &ns, "deployment/fleet", "--timeout=90s"])?;
+    world.kubectl_ok(&[
+        "rollout",
+        "status",
+        "-n",
+        &ns,
+        "deployment/fleet",
+        "--timeout=90s",
+    ])?;
     world.kubectl_ok(&["scale", "-n", &ns, "deployment/fleet", "--replicas=1"])?;
-    wait_until("one cell to remain", PATIENCE, || Ok((world.cells(&ns)?.len() == 1).then_some(())))?;
-    world.kubectl_ok(&["delete", "-n", &ns, "deployment/fleet", "--cascade=foreground", "--timeout=90s"])?;
+    wait_until("one cell to remain", PATIENCE, || {
+        Ok((world.cells(&ns)?.len() == 1).then_some(()))
+    })?;
+    world.kubectl_ok(&[
+        "delete",
+        "-n",
+        &ns,
+        "deployment/fleet",
+        "--cascade=foreground",
+        "--timeout=90s",
+    ])?;
     world.wait_no_cells(&ns)
 }
 
@@ -41,11 +87,22 @@ fn job(world: &mut World) -> Result<()> {
         "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "work"},
         "spec": {"completions": 3, "parallelism": 2, "backoffLimit": 0, "template": {"spec": spec("echo done $HOSTNAME")}},
     }))?;
-    world.kubectl_ok(&["wait", "-n", &ns, "job/work", "--for=condition=Complete", "--timeout=120s"]).with_context(|| world.events(&ns))?;
+    world
+        .kubectl_ok(&[
+            "wait",
+            "-n",
+            &ns,
+            "job/work",
+            "--for=condition=Complete",
+            "--timeout=120s",
+        ])
+        .with_context(|| world.events(&ns))?;
     world.wait_no_cells(&ns)?;
     let logs = world.kubectl_ok(&["logs", "-n", &ns, "-l", "job-name=work"])?;
     ensure!(logs.lines().count() == 3, "three completions logged {logs:?}");
-    world.kubectl_ok(&["delete", "-n", &ns, "job/work", "--timeout=90s"]).map(|_| ())
+    world
+        .kubectl_ok(&["delete", "-n", &ns, "job/work", "--timeout=90s"])
+        .map(|_| ())
 }
 
 fn permissions(world: &mut World) -> Result<()> {
@@ -60,10 +117,22 @@ fn permissions(world: &mut World) -> Result<()> {
         ("delete", "namespaces", false),
         ("escalate", "clusterroles.rbac.authorization.k8s.io", false),
     ] {
-        let asked = ["auth", "can-i", verb, resource, "--as=system:serviceaccount:kip:kip", "-n", "default"];
+        let asked = [
+            "auth",
+            "can-i",
+            verb,
+            resource,
+            "--as=system:serviceaccount:kip:kip",
+            "-n",
+            "default",
+        ];
         let answer = outcome(&mut world.kubectl(&asked))?;
         let yes = String::from_utf8_lossy(&answer.stdout).trim() == "yes";
-        ensure!(yes == allowed, "`{verb} {resource}` is {}allowed", if yes { "" } else { "not " });
+        ensure!(
+            yes == allowed,
+            "`{verb} {resource}` is {}allowed",
+            if yes { "" } else { "not " }
+        );
     }
     Ok(())
 }

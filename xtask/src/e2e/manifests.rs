@@ -36,4 +36,5 @@ pub(super) fn container(name: &str, script: &str) -> Value {
 }
 
 /// Stays until told to end, and ends at once then.
-pub(super) const STAY: &str = "trap 'echo told to end; exit 0' TERM; echo started; while :; do sleep 0.1; done";
+pub(super) const STAY: &str =
+    "trap 'echo told to end; exit 0' TERM; echo started; while :; do sleep 0.1; done";

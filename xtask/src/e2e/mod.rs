@@ -40,7 +40,12 @@ pub(crate) struct Options {
 /// has. Fails when any case did not pass, or when anything is left behind.
 pub(crate) fn run(kind: Kind, options: &Options) -> Result<()> {
     let chosen = |lists: &[&'static [Case]]| -> Vec<&'static Case> {
-        let wanted = |case: &&Case| options.only.as_ref().is_none_or(|only| case.name.contains(only.as_str()));
+        let wanted = |case: &&Case| {
+            options
+                .only
+                .as_ref()
+                .is_none_or(|only| case.name.contains(only.as_str()))
+        };
         lists.iter().flat_map(|list| list.iter()).filter(wanted).collect()
     };
     let common = if options.api_only {
@@ -48,12 +53,22 @@ pub(crate) fn run(kind: Kind, options: &Options) -> Result<()> {
     } else {
         chosen(&[api::CASES, pods::CASES, streams::CASES, recovery::CASES])
     };
-    let real_only = if options.api_only || kind != Kind::Real { Vec::new() } else { chosen(&[controllers::CASES]) };
+    let real_only = if options.api_only || kind != Kind::Real {
+        Vec::new()
+    } else {
+        chosen(&[controllers::CASES])
+    };
     if common.is_empty() && real_only.is_empty() {
-        bail!("no case's name contains {:?}", options.only.as_deref().unwrap_or_default());
+        bail!(
+            "no case's name contains {:?}",
+            options.only.as_deref().unwrap_or_default()
+        );
     }
     let begin = Instant::now();
-    let needs_cells = common.iter().chain(&real_only).any(|case| !case.name.starts_with("api:"));
+    let needs_cells = common
+        .iter()
+        .chain(&real_only)
+        .any(|case| !case.name.starts_with("api:"));
     let (mut passed, mut failed) = (Tally::default(), Vec::new());
     if needs_cells {
         let machine = setup::machine()?;
@@ -72,7 +87,10 @@ pub(crate) fn run(kind: Kind, options: &Options) -> Result<()> {
         let mut world = World::api_only(kind, &setup::kubectl::provide()?)?;
         perform(&mut world, &common, &real_only, &mut passed, &mut failed)?;
     }
-    ui::section(&format!("passed on the {kind} control plane in {}", ui::duration(begin.elapsed())));
+    ui::section(&format!(
+        "passed on the {kind} control plane in {}",
+        ui::duration(begin.elapsed())
+    ));
     passed.common.iter().for_each(|name| println!("PASS {name}"));
     if !passed.real_only.is_empty() {
         ui::section("passed besides, where there is a controller-manager and RBAC");

@@ -14,29 +14,63 @@ use crate::daemon::wait_until;
 use crate::processes;
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "recovery: a controller that is stopped and started again adopts its pods", run: controller_stopped },
-    Case { name: "recovery: a controller that is killed and started again adopts its pods", run: controller_killed },
-    Case { name: "recovery: a launch the controller did not live to see is finished", run: killed_while_launching },
-    Case { name: "recovery: a pod deleted while the controller was away goes when it is back", run: deleted_meanwhile },
-    Case { name: "recovery: the agent is killed, the pod lives on", run: agent_killed },
-    Case { name: "recovery: containerd is killed, the pod lives on", run: containerd_killed },
+    Case {
+        name: "recovery: a controller that is stopped and started again adopts its pods",
+        run: controller_stopped,
+    },
+    Case {
+        name: "recovery: a controller that is killed and started again adopts its pods",
+        run: controller_killed,
+    },
+    Case {
+        name: "recovery: a launch the controller did not live to see is finished",
+        run: killed_while_launching,
+    },
+    Case {
+        name: "recovery: a pod deleted while the controller was away goes when it is back",
+        run: deleted_meanwhile,
+    },
+    Case {
+        name: "recovery: the agent is killed, the pod lives on",
+        run: agent_killed,
+    },
+    Case {
+        name: "recovery: containerd is killed, the pod lives on",
+        run: containerd_killed,
+    },
 ];
 
 /// What must stay the same when nothing happened to a container.
 fn identity(pod: &Value) -> (Value, Value, Value) {
     let container = &pod["status"]["containerStatuses"][0];
-    (container["containerID"].clone(), container["restartCount"].clone(), pod["status"]["podIP"].clone())
+    (
+        container["containerID"].clone(),
+        container["restartCount"].clone(),
+        pod["status"]["podIP"].clone(),
+    )
 }
 
 /// The pod runs, is the same container as before, and can be talked to.
 fn lives_on(world: &World, ns: &str, name: &str, before: &Value) -> Result<()> {
     wait_until("exec to work again", PATIENCE, || {
         let exec = world.kubectl_with(&["exec", "-n", ns, name], &["cat", "/tmp/mark"]);
-        Ok(super::world::printed(&mut { exec }).ok().filter(|text| text == "still me\n").map(|_| ()))
+        Ok(super::world::printed(&mut { exec })
+            .ok()
+            .filter(|text| text == "still me\n")
+            .map(|_| ()))
     })?;
     let now = world.wait_ready(ns, name)?;
-    ensure!(identity(&now) == identity(before), "it was {:?} and is {:?}", identity(before), identity(&now));
-    ensure!(world.cells(ns)?.len() == 1, "it has {} cells", world.cells(ns)?.len());
+    ensure!(
+        identity(&now) == identity(before),
+        "it was {:?} and is {:?}",
+        identity(before),
+        identity(&now)
+    );
+    ensure!(
+        world.cells(ns)?.len() == 1,
+        "it has {} cells",
+        world.cells(ns)?.len()
+    );
     Ok(())
 }
 
@@ -44,7 +78,10 @@ fn lives_on(world: &World, ns: &str, name: &str, before: &Value) -> Result<()> {
 fn marked(world: &World, ns: &str, name: &str) -> Result<Value> {
     world.apply(ns, &script(name, STAY))?;
     let pod = world.wait_ready(ns, name)?;
-    super::world::printed(&mut world.kubectl_with(&["exec", "-n", ns, name], &["sh", "-c", "echo still me > /tmp/mark"]))?;
+    super::world::printed(&mut world.kubectl_with(
+        &["exec", "-n", ns, name],
+        &["sh", "-c", "echo still me > /tmp/mark"],
+    ))?;
     Ok(pod)
 }
 
@@ -74,12 +111,21 @@ fn killed_while_launching(world: &mut World) -> Result<()> {
         let name = format!("halfway-{round}");
         world.apply(&ns, &script(&name, STAY))?;
         // Some way into the launch; each round at another place, as chance has it.
-        wait_until("the launch to begin", PATIENCE, || Ok((!world.cells(&ns)?.is_empty()).then_some(())))?;
+        wait_until("the launch to begin", PATIENCE, || {
+            Ok((!world.cells(&ns)?.is_empty()).then_some(()))
+        })?;
         world.controller()?.kill()?;
         world.controller()?.start()?;
         let pod = world.wait_ready(&ns, &name)?;
-        ensure!(pod["status"]["containerStatuses"][0]["restartCount"] == 0, "it was started twice");
-        ensure!(world.cells(&ns)?.len() == 1, "there are {} cells", world.cells(&ns)?.len());
+        ensure!(
+            pod["status"]["containerStatuses"][0]["restartCount"] == 0,
+            "it was started twice"
+        );
+        ensure!(
+            world.cells(&ns)?.len() == 1,
+            "there are {} cells",
+            world.cells(&ns)?.len()
+        );
         world.delete_pod(&ns, &name)?;
         world.wait_no_cells(&ns)?;
     }
@@ -100,14 +146,24 @@ fn deleted_meanwhile(world: &mut World) -> Result<()> {
 fn kill_program(world: &mut World, program: &str) -> Result<()> {
     let data = world.controller()?.data().to_owned();
     let victims = one_of(&data, program)?;
-    ensure!(victims.len() == 1, "there are {} processes of {program}: {victims:?}", victims.len());
+    ensure!(
+        victims.len() == 1,
+        "there are {} processes of {program}: {victims:?}",
+        victims.len()
+    );
     kill(Pid::from_raw(victims[0]), Signal::SIGKILL).with_context(|| format!("cannot kill {program}"))?;
-    wait_until(&format!("a new {program}"), PATIENCE, || Ok((one_of(&data, program)? != victims && !one_of(&data, program)?.is_empty()).then_some(())))
+    wait_until(&format!("a new {program}"), PATIENCE, || {
+        Ok((one_of(&data, program)? != victims && !one_of(&data, program)?.is_empty()).then_some(()))
+    })
 }
 
 fn one_of(data: &Path, program: &str) -> Result<Vec<i32>> {
     let found = processes::mentioning(data)?;
-    Ok(found.into_iter().filter(|process| process.program == program).map(|process| process.pid).collect())
+    Ok(found
+        .into_iter()
+        .filter(|process| process.program == program)
+        .map(|process| process.pid)
+        .collect())
 }
 
 fn agent_killed(world: &mut World) -> Result<()> {

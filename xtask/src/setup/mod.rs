@@ -22,5 +22,8 @@ pub(crate) struct Machine {
 pub(crate) fn machine() -> Result<Machine> {
     debian::require_root()?;
     debian::ensure(debian::CELLS)?;
-    Ok(Machine { kubectl: kubectl::provide()?, busybox: image::busybox()? })
+    Ok(Machine {
+        kubectl: kubectl::provide()?,
+        busybox: image::busybox()?,
+    })
 }

@@ -15,24 +15,63 @@ mod watches;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::client::Answer;
 use super::Case;
+use super::client::Answer;
 
 /// The cases of this table.
 pub(super) const CASES: &[Case] = &[
-    Case { name: "api: discovery, versions and health", run: discovery::discovery },
-    Case { name: "api: errors say what was wrong", run: discovery::errors },
-    Case { name: "api: create fills defaults in and refuses what is invalid", run: pods::create },
-    Case { name: "api: update keeps what may not change and notices a stale writer", run: pods::update },
-    Case { name: "api: binding and eviction", run: pods::binding },
-    Case { name: "api: patches of every kind", run: patches::patches },
-    Case { name: "api: server-side apply owns fields", run: patches::apply },
-    Case { name: "api: delete honours preconditions, grace and finalizers", run: objects::deletion },
-    Case { name: "api: config maps and secrets", run: objects::config },
-    Case { name: "api: nodes, leases, events and tokens", run: objects::node_objects },
-    Case { name: "api: list selects, pages and prints tables", run: lists::lists },
-    Case { name: "api: watch tells every change once", run: watches::watches },
-    Case { name: "api: custom resources are checked and pruned", run: custom::custom_resources },
+    Case {
+        name: "api: discovery, versions and health",
+        run: discovery::discovery,
+    },
+    Case {
+        name: "api: errors say what was wrong",
+        run: discovery::errors,
+    },
+    Case {
+        name: "api: create fills defaults in and refuses what is invalid",
+        run: pods::create,
+    },
+    Case {
+        name: "api: update keeps what may not change and notices a stale writer",
+        run: pods::update,
+    },
+    Case {
+        name: "api: binding and eviction",
+        run: pods::binding,
+    },
+    Case {
+        name: "api: patches of every kind",
+        run: patches::patches,
+    },
+    Case {
+        name: "api: server-side apply owns fields",
+        run: patches::apply,
+    },
+    Case {
+        name: "api: delete honours preconditions, grace and finalizers",
+        run: objects::deletion,
+    },
+    Case {
+        name: "api: config maps and secrets",
+        run: objects::config,
+    },
+    Case {
+        name: "api: nodes, leases, events and tokens",
+        run: objects::node_objects,
+    },
+    Case {
+        name: "api: list selects, pages and prints tables",
+        run: lists::lists,
+    },
+    Case {
+        name: "api: watch tells every change once",
+        run: watches::watches,
+    },
+    Case {
+        name: "api: custom resources are checked and pruned",
+        run: custom::custom_resources,
+    },
 ];
 
 /// Collects every answer that is not as expected, so that one run shows all of them.
@@ -48,8 +87,16 @@ impl Expectations {
             self.note(what, &answer, &format!("code {} instead of {code}", answer.code));
         } else if !reason.is_empty() {
             let (kind, got) = (answer.at("/kind"), answer.at("/reason"));
-            if kind != "Status" || got != reason || answer.at("/status") != "Failure" || answer.at("/code") != code {
-                self.note(what, &answer, &format!("no Failure Status of reason {reason} and code {code}"));
+            if kind != "Status"
+                || got != reason
+                || answer.at("/status") != "Failure"
+                || answer.at("/code") != code
+            {
+                self.note(
+                    what,
+                    &answer,
+                    &format!("no Failure Status of reason {reason} and code {code}"),
+                );
             }
         }
         answer
@@ -73,14 +120,23 @@ impl Expectations {
 
     fn note(&mut self, what: &str, answer: &Answer, problem: &str) {
         let body: String = answer.text.chars().take(600).collect();
-        self.mismatches.push(format!("{what}: {problem}\n      {} → {} {}", answer.request, answer.code, body.trim_end()));
+        self.mismatches.push(format!(
+            "{what}: {problem}\n      {} → {} {}",
+            answer.request,
+            answer.code,
+            body.trim_end()
+        ));
     }
 
     fn verdict(self) -> Result<()> {
         if self.mismatches.is_empty() {
             return Ok(());
         }
-        bail!("{} answers differ:\n    {}", self.mismatches.len(), self.mismatches.join("\n    "));
+        bail!(
+            "{} answers differ:\n    {}",
+            self.mismatches.len(),
+            self.mismatches.join("\n    ")
+        );
     }
 }
 

@@ -17,7 +17,12 @@ pub(super) fn deletion(world: &mut World) -> Result<()> {
     let wrong = json!({"preconditions": {"uid": "00000000-0000-0000-0000-000000000000"}});
     expect.answer("another uid", api.delete_with(&path, &wrong)?, 409, "Conflict");
     let wrong = json!({"preconditions": {"resourceVersion": "1"}});
-    expect.answer("another version", api.delete_with(&path, &wrong)?, 409, "Conflict");
+    expect.answer(
+        "another version",
+        api.delete_with(&path, &wrong)?,
+        409,
+        "Conflict",
+    );
     let dry = expect.answer("a dry run", api.delete(&format!("{path}?dryRun=All"))?, 200, "");
     expect.field("a dry run", &dry, "/status", "Success");
     let right = json!({"preconditions": {"uid": made.at("/metadata/uid")}});
@@ -34,12 +39,27 @@ pub(super) fn deletion(world: &mut World) -> Result<()> {
     let path = format!("{maps}/held");
     let marked = expect.answer("delete what a finalizer holds", api.delete(&path)?, 200, "");
     expect.field("delete what a finalizer holds", &marked, "/kind", "ConfigMap");
-    expect.holds("delete what a finalizer holds", &marked, marked.at("/metadata/deletionTimestamp").is_string(), "it is marked");
+    expect.holds(
+        "delete what a finalizer holds",
+        &marked,
+        marked.at("/metadata/deletionTimestamp").is_string(),
+        "it is marked",
+    );
     let first = marked.at("/metadata/deletionTimestamp").clone();
     let twice = expect.answer("delete it twice", api.delete(&path)?, 200, "");
-    expect.field("delete it twice keeps the time", &twice, "/metadata/deletionTimestamp", first);
+    expect.field(
+        "delete it twice keeps the time",
+        &twice,
+        "/metadata/deletionTimestamp",
+        first,
+    );
     let another = json!({"metadata": {"finalizers": ["kip.elotl.co/test", "kip.elotl.co/late"]}});
-    expect.answer("no finalizer can be added late", api.patch(&path, patch::MERGE, &another)?, 422, "Invalid");
+    expect.answer(
+        "no finalizer can be added late",
+        api.patch(&path, patch::MERGE, &another)?,
+        422,
+        "Invalid",
+    );
     let released = json!({"metadata": {"finalizers": []}});
     expect.answer("let it go", api.patch(&path, patch::MERGE, &released)?, 200, "");
     expect.answer("it is gone", api.get(&path)?, 404, "NotFound");
@@ -51,14 +71,24 @@ pub(super) fn deletion(world: &mut World) -> Result<()> {
     let many = expect.answer("delete many", many, 200, "");
     expect.field("delete many", &many, "/kind", "ConfigMapList");
     let left = api.get(&format!("{maps}?labelSelector=tier"))?.ok()?;
-    expect.field("delete many leaves the others", &left, "/items/0/metadata/name", "c");
+    expect.field(
+        "delete many leaves the others",
+        &left,
+        "/items/0/metadata/name",
+        "c",
+    );
     expect.field("delete many leaves the others", &left, "/items/1", Value::Null);
 
     let pods = core(&ns, "pods");
     api.post(&pods, &idle_pod("p"))?.ok()?;
     let pod = expect.answer("a pod on no node", api.delete(&format!("{pods}/p"))?, 200, "");
     expect.field("a pod on no node", &pod, "/kind", "Pod");
-    expect.answer("a pod on no node goes at once", api.get(&format!("{pods}/p"))?, 404, "NotFound");
+    expect.answer(
+        "a pod on no node goes at once",
+        api.get(&format!("{pods}/p"))?,
+        404,
+        "NotFound",
+    );
     expect.verdict()
 }
 
@@ -69,7 +99,11 @@ pub(super) fn config(world: &mut World) -> Result<()> {
     expect.answer("a bad key", api.post(&maps, &bad)?, 422, "Invalid");
     let fixed = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "fixed"}, "immutable": true, "data": {"a": "1"}});
     expect.answer("immutable", api.post(&maps, &fixed)?, 201, "");
-    let change = api.patch(&format!("{maps}/fixed"), patch::MERGE, &json!({"data": {"a": "2"}}))?;
+    let change = api.patch(
+        &format!("{maps}/fixed"),
+        patch::MERGE,
+        &json!({"data": {"a": "2"}}),
+    )?;
     expect.answer("an immutable map stays", change, 422, "Invalid");
 
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"word": "hush"}});
@@ -80,7 +114,12 @@ pub(super) fn config(world: &mut World) -> Result<()> {
     let bad = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bad"}, "data": {"word": "not base64!"}});
     expect.answer("not base64", api.post(&secrets, &bad)?, 400, "BadRequest");
     let docker = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "d"}, "type": "kubernetes.io/dockerconfigjson"});
-    expect.answer("a registry secret without its key", api.post(&secrets, &docker)?, 422, "Invalid");
+    expect.answer(
+        "a registry secret without its key",
+        api.post(&secrets, &docker)?,
+        422,
+        "Invalid",
+    );
     let kind = api.patch(&format!("{secrets}/s"), patch::MERGE, &json!({"type": "other"}))?;
     expect.answer("the type stays", kind, 422, "Invalid");
 
@@ -92,7 +131,12 @@ pub(super) fn config(world: &mut World) -> Result<()> {
     expect.field("service", &made, "/spec/ports/0/protocol", "TCP");
     expect.field("service", &made, "/spec/ports/0/targetPort", 80);
     expect.field("service", &made, "/spec/sessionAffinity", "None");
-    expect.holds("service", &made, made.at("/spec/clusterIP").is_string(), "it has an address");
+    expect.holds(
+        "service",
+        &made,
+        made.at("/spec/clusterIP").is_string(),
+        "it has an address",
+    );
     expect.verdict()
 }
 
@@ -104,12 +148,27 @@ pub(super) fn node_objects(world: &mut World) -> Result<()> {
     expect.answer("node", api.post("/api/v1/nodes", &node)?, 201, "");
     let path = format!("/api/v1/nodes/{name}");
     let status = json!({"status": {"capacity": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True", "reason": "Test"}]}});
-    let patched = expect.answer("node status", api.patch(&format!("{path}/status"), patch::STRATEGIC, &status)?, 200, "");
+    let patched = expect.answer(
+        "node status",
+        api.patch(&format!("{path}/status"), patch::STRATEGIC, &status)?,
+        200,
+        "",
+    );
     expect.field("node status", &patched, "/status/capacity/cpu", "4");
     let more = json!({"status": {"conditions": [{"type": "MemoryPressure", "status": "False"}]}});
-    let more = expect.answer("conditions merge by type", api.patch(&format!("{path}/status"), patch::STRATEGIC, &more)?, 200, "");
+    let more = expect.answer(
+        "conditions merge by type",
+        api.patch(&format!("{path}/status"), patch::STRATEGIC, &more)?,
+        200,
+        "",
+    );
     let conditions = more.at("/status/conditions").as_array().map_or(0, Vec::len);
-    expect.holds("conditions merge by type", &more, conditions == 2, "both conditions are there");
+    expect.holds(
+        "conditions merge by type",
+        &more,
+        conditions == 2,
+        "both conditions are there",
+    );
     expect.answer("delete the node", api.delete(&path)?, 200, "");
 
     let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{ns}/leases");
@@ -120,11 +179,21 @@ pub(super) fn node_objects(world: &mut World) -> Result<()> {
     let mut renewed = made.json.clone();
     renewed["spec"]["renewTime"] = json!("2026-01-01T00:00:10.000000Z");
     expect.answer("renew", api.put(&format!("{leases}/l"), &renewed)?, 200, "");
-    expect.answer("renew on a stale version", api.put(&format!("{leases}/l"), &renewed)?, 409, "Conflict");
+    expect.answer(
+        "renew on a stale version",
+        api.put(&format!("{leases}/l"), &renewed)?,
+        409,
+        "Conflict",
+    );
     let mut negative = lease.clone();
     negative["metadata"]["name"] = json!("negative");
     negative["spec"]["leaseDurationSeconds"] = json!(-1);
-    expect.answer("a negative duration", api.post(&leases, &negative)?, 422, "Invalid");
+    expect.answer(
+        "a negative duration",
+        api.post(&leases, &negative)?,
+        422,
+        "Invalid",
+    );
 
     let events = core(&ns, "events");
     let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "type": "Normal", "reason": "Test", "count": 1,
@@ -134,27 +203,79 @@ pub(super) fn node_objects(world: &mut World) -> Result<()> {
     let selected = api.get(&format!("{events}?fieldSelector=involvedObject.name%3Dp"))?;
     let selected = expect.answer("events of an object", selected, 200, "");
     expect.field("events of an object", &selected, "/items/0/reason", "Test");
-    let none = api.get(&format!("{events}?fieldSelector=involvedObject.name%3Dother"))?.ok()?;
+    let none = api
+        .get(&format!("{events}?fieldSelector=involvedObject.name%3Dother"))?
+        .ok()?;
     expect.field("events of another object", &none, "/items", json!([]));
     let mut elsewhere = event.clone();
     elsewhere["involvedObject"]["namespace"] = json!("other");
     elsewhere["metadata"]["name"] = json!("elsewhere");
-    expect.answer("an event of another namespace", api.post(&events, &elsewhere)?, 422, "Invalid");
+    expect.answer(
+        "an event of another namespace",
+        api.post(&events, &elsewhere)?,
+        422,
+        "Invalid",
+    );
 
     let accounts = core(&ns, "serviceaccounts");
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
-    let token = expect.answer("token", api.post(&format!("{accounts}/default/token"), &request)?, 201, "");
-    expect.holds("token", &token, token.at("/status/token").is_string(), "there is a token");
-    expect.holds("token", &token, token.at("/status/expirationTimestamp").is_string(), "and the time it ends");
-    expect.answer("a token for nobody", api.post(&format!("{accounts}/nobody/token"), &request)?, 404, "NotFound");
+    let token = expect.answer(
+        "token",
+        api.post(&format!("{accounts}/default/token"), &request)?,
+        201,
+        "",
+    );
+    expect.holds(
+        "token",
+        &token,
+        token.at("/status/token").is_string(),
+        "there is a token",
+    );
+    expect.holds(
+        "token",
+        &token,
+        token.at("/status/expirationTimestamp").is_string(),
+        "and the time it ends",
+    );
+    expect.answer(
+        "a token for nobody",
+        api.post(&format!("{accounts}/nobody/token"), &request)?,
+        404,
+        "NotFound",
+    );
     let short = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 10}});
-    expect.answer("too short a token", api.post(&format!("{accounts}/default/token"), &short)?, 422, "Invalid");
+    expect.answer(
+        "too short a token",
+        api.post(&format!("{accounts}/default/token"), &short)?,
+        422,
+        "Invalid",
+    );
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token.at("/status/token")}});
-    let known = expect.answer("review", api.post("/apis/authentication.k8s.io/v1/tokenreviews", &review)?, 201, "");
+    let known = expect.answer(
+        "review",
+        api.post("/apis/authentication.k8s.io/v1/tokenreviews", &review)?,
+        201,
+        "",
+    );
     expect.field("review", &known, "/status/authenticated", true);
-    expect.field("review", &known, "/status/user/username", format!("system:serviceaccount:{ns}:default"));
+    expect.field(
+        "review",
+        &known,
+        "/status/user/username",
+        format!("system:serviceaccount:{ns}:default"),
+    );
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "nonsense"}});
-    let unknown = expect.answer("review nonsense", api.post("/apis/authentication.k8s.io/v1/tokenreviews", &review)?, 201, "");
-    expect.holds("review nonsense", &unknown, unknown.at("/status/authenticated") != true, "it is not authenticated");
+    let unknown = expect.answer(
+        "review nonsense",
+        api.post("/apis/authentication.k8s.io/v1/tokenreviews", &review)?,
+        201,
+        "",
+    );
+    expect.holds(
+        "review nonsense",
+        &unknown,
+        unknown.at("/status/authenticated") != true,
+        "it is not authenticated",
+    );
     expect.verdict()
 }

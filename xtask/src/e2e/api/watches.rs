@@ -19,19 +19,38 @@ fn said(answer: &Answer) -> Vec<(String, String)> {
 }
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-    list.iter().map(|(kind, name)| ((*kind).to_owned(), (*name).to_owned())).collect()
+    list.iter()
+        .map(|(kind, name)| ((*kind).to_owned(), (*name).to_owned()))
+        .collect()
 }
 
 pub(super) fn watches(world: &mut World) -> Result<()> {
     let (api, ns, mut expect) = (world.api.clone(), world.namespace()?, Expectations::default());
     let maps = core(&ns, "configmaps");
     let map = |name: &str, label: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"w": label}}});
-    let start = api.get(&maps)?.ok()?.at("/metadata/resourceVersion").as_str().unwrap_or_default().to_owned();
+    let start = api
+        .get(&maps)?
+        .ok()?
+        .at("/metadata/resourceVersion")
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     api.post(&maps, &map("a", "yes"))?.ok()?;
     api.post(&maps, &map("b", "no"))?.ok()?;
-    api.patch(&format!("{maps}/a"), patch::MERGE, &json!({"data": {"k": "v"}}))?.ok()?;
-    api.patch(&format!("{maps}/b"), patch::MERGE, &json!({"metadata": {"labels": {"w": "yes"}}}))?.ok()?;
-    api.patch(&format!("{maps}/a"), patch::MERGE, &json!({"metadata": {"labels": {"w": "no"}}}))?.ok()?;
+    api.patch(&format!("{maps}/a"), patch::MERGE, &json!({"data": {"k": "v"}}))?
+        .ok()?;
+    api.patch(
+        &format!("{maps}/b"),
+        patch::MERGE,
+        &json!({"metadata": {"labels": {"w": "yes"}}}),
+    )?
+    .ok()?;
+    api.patch(
+        &format!("{maps}/a"),
+        patch::MERGE,
+        &json!({"metadata": {"labels": {"w": "no"}}}),
+    )?
+    .ok()?;
     api.delete(&format!("{maps}/b"))?.ok()?;
 
     let watch = |query: &str| api.get(&format!("{maps}?watch=1&timeoutSeconds=1&{query}"));
@@ -44,14 +63,30 @@ pub(super) fn watches(world: &mut World) -> Result<()> {
         ("MODIFIED", "a"),
         ("DELETED", "b"),
     ]);
-    let heard: Vec<_> = said(&from).into_iter().filter(|(_, name)| name != "kube-root-ca.crt").collect();
+    let heard: Vec<_> = said(&from)
+        .into_iter()
+        .filter(|(_, name)| name != "kube-root-ca.crt")
+        .collect();
     expect.holds("watch", &from, heard == want, &format!("it said {want:?}"));
     let selected = watch(&format!("resourceVersion={start}&labelSelector=w%3Dyes"))?;
     let selected = expect.answer("watch what is selected", selected, 200, "");
-    let want = pairs(&[("ADDED", "a"), ("MODIFIED", "a"), ("ADDED", "b"), ("DELETED", "a"), ("DELETED", "b")]);
+    let want = pairs(&[
+        ("ADDED", "a"),
+        ("MODIFIED", "a"),
+        ("ADDED", "b"),
+        ("DELETED", "a"),
+        ("DELETED", "b"),
+    ]);
     let heard = said(&selected);
-    expect.holds("watch what is selected", &selected, heard == want, &format!("it said {want:?}"));
-    let one = watch(&format!("resourceVersion={start}&fieldSelector=metadata.name%3Db"))?;
+    expect.holds(
+        "watch what is selected",
+        &selected,
+        heard == want,
+        &format!("it said {want:?}"),
+    );
+    let one = watch(&format!(
+        "resourceVersion={start}&fieldSelector=metadata.name%3Db"
+    ))?;
     let one = expect.answer("watch one", one, 200, "");
     let want = pairs(&[("ADDED", "b"), ("MODIFIED", "b"), ("DELETED", "b")]);
     let heard = said(&one);
@@ -59,13 +94,29 @@ pub(super) fn watches(world: &mut World) -> Result<()> {
 
     let now = expect.answer("watch from now", watch("labelSelector=w")?, 200, "");
     let heard = said(&now);
-    expect.holds("watch from now", &now, heard == pairs(&[("ADDED", "a")]), "it starts with what is there");
-    let listing = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&labelSelector=w";
+    expect.holds(
+        "watch from now",
+        &now,
+        heard == pairs(&[("ADDED", "a")]),
+        "it starts with what is there",
+    );
+    let listing =
+        "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&labelSelector=w";
     let listing = expect.answer("watch instead of list", watch(listing)?, 200, "");
-    let bookmark = listing.text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).any(|event| {
-        event["type"] == "BOOKMARK" && event["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true"
-    });
-    expect.holds("watch instead of list", &listing, bookmark, "a bookmark ends what was there");
+    let bookmark = listing
+        .text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .any(|event| {
+            event["type"] == "BOOKMARK"
+                && event["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true"
+        });
+    expect.holds(
+        "watch instead of list",
+        &listing,
+        bookmark,
+        "a bookmark ends what was there",
+    );
     let single = api.get(&format!("{maps}/a?watch=1&timeoutSeconds=1"))?;
     expect.answer("watch by name answers", single, 200, "");
     expect.verdict()

@@ -1,0 +1,155 @@
+//! For one answer to "may this be merged": every check, the cheap ones first, all of them even when one fails.
+
+mod budget;
+mod tidy;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::cluster::Kind;
+use crate::command::{cmd, run};
+use crate::{build, demo, e2e, interrupt, paths, setup, ui};
+
+/// One check of the list.
+struct Check {
+    name: &'static str,
+    run: fn() -> Result<()>,
+}
+
+/// The order is the order of cost, and of what compiles what: tests build the programs the end-to-end suites run, and
+/// the release build of the demo, which shares nothing with them, comes last.
+const CHECKS: &[Check] = &[
+    Check {
+        name: "tidy",
+        run: tidy::check,
+    },
+    Check {
+        name: "format",
+        run: format,
+    },
+    Check {
+        name: "dependency budget",
+        run: budget::check,
+    },
+    Check {
+        name: "licences, bans and sources",
+        run: deny,
+    },
+    Check {
+        name: "clippy",
+        run: clippy,
+    },
+    Check {
+        name: "documentation",
+        run: documentation,
+    },
+    Check {
+        name: "tests and the end-to-end suite on the in-process API",
+        run: test,
+    },
+    Check {
+        name: "the end-to-end suite on the real control plane",
+        run: real,
+    },
+    Check {
+        name: "the demo",
+        run: demo::run,
+    },
+];
+
+/// Runs every check and prints how long each took. Fails when any failed.
+pub(crate) fn run_all() -> Result<()> {
+    let mut rows = Vec::new();
+    let mut failed = Vec::new();
+    let begin = Instant::now();
+    for check in CHECKS {
+        let start = Instant::now();
+        let outcome = ui::timed(check.name, check.run);
+        interrupt::check()?;
+        if let Err(error) = &outcome {
+            eprintln!("error: {error:#}");
+            failed.push(check.name);
+        }
+        rows.push(row(check.name, outcome.is_ok(), start.elapsed()));
+    }
+    ui::section("All checks");
+    rows.push(row("in all", failed.is_empty(), begin.elapsed()));
+    ui::table(&["CHECK", "OUTCOME", "TIME"], &rows);
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn row(name: &str, passed: bool, took: Duration) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        if passed { "ok" } else { "FAILED" }.to_owned(),
+        ui::duration(took),
+    ]
+}
+
+/// What the README calls "every test": unit, property, integration and documentation tests, then the end-to-end suite
+/// on the in-process API.
+pub(crate) fn test() -> Result<()> {
+    let machine = setup::machine()?;
+    let mut cargo = cmd("cargo", ["test"]);
+    cargo.args(build::WORKSPACE).current_dir(paths::workspace());
+    // Tests that run real containers take the image from here.
+    cargo
+        .env("KIP_TEST_IMAGE_ARCHIVE", &machine.busybox)
+        .env("KIP_TEST_KUBECTL", &machine.kubectl);
+    run(&mut cargo)?;
+    e2e::run(Kind::Embedded, &e2e::Options::default())
+}
+
+fn real() -> Result<()> {
+    e2e::run(Kind::Real, &e2e::Options::default())
+}
+
+fn format() -> Result<()> {
+    run(cmd("cargo", ["fmt", "--all", "--check"]).current_dir(paths::workspace()))
+}
+
+fn deny() -> Result<()> {
+    let program = setup::tools::cargo_deny()?;
+    // Advisories are left out: see deny.toml.
+    run(cmd(
+        program,
+        ["--log-level", "error", "check", "bans", "licenses", "sources"],
+    )
+    .current_dir(paths::workspace()))
+}
+
+/// Each set of features a user may choose. The whole workspace first: the others find their dependencies compiled.
+const FEATURE_SETS: [&[&str]; 6] = [
+    &["--workspace", "--all-targets", "--all-features"],
+    &["-p", "kip-core", "--no-default-features"],
+    &["-p", "kip-core"],
+    &["-p", "kip-core", "--no-default-features", "--features", "kubelet"],
+    &["-p", "kip-core", "--no-default-features", "--features", "cell"],
+    &["-p", "kip-bin", "--no-default-features", "--features", "local"],
+];
+
+fn clippy() -> Result<()> {
+    for features in FEATURE_SETS {
+        let mut cargo = cmd("cargo", ["clippy", "--quiet"]);
+        run(cargo
+            .args(features)
+            .args(["--", "-D", "warnings"])
+            .current_dir(paths::workspace()))?;
+    }
+    Ok(())
+}
+
+fn documentation() -> Result<()> {
+    let mut cargo = cmd(
+        "cargo",
+        ["doc", "--quiet", "--no-deps", "--document-private-items"],
+    );
+    run(cargo
+        .args(build::WORKSPACE)
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .current_dir(paths::workspace()))
+}

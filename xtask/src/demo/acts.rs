@@ -1,0 +1,108 @@
+//! What the demo does with its pods.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::cells;
+use super::stage::Stage;
+use crate::command::{cmd, line, outcome, read};
+use crate::daemon::wait_until;
+use crate::ui;
+
+pub(super) fn batch(stage: &Stage, pod: &str) -> Result<()> {
+    ui::section("A batch pod computed something and ended");
+    let logs = stage.show(&["logs", pod])?;
+    ensure!(!logs.trim().is_empty(), "the batch pod said nothing");
+    let exit = &stage.pod(pod)?["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"];
+    ensure!(*exit == 0, "its exit code is {exit}");
+    ui::ok("its logs are there although its cell is gone; exit code 0");
+    Ok(())
+}
+
+pub(super) fn web(stage: &Stage, pod: &str) -> Result<()> {
+    ui::section("A web server, reached from here");
+    cells::list(stage)?;
+    let spec = stage.pod(pod)?;
+    let port = spec["spec"]["containers"][0]["ports"][0]["containerPort"]
+        .as_u64()
+        .context("the web pod names no port")?;
+    let mut forward = stage.background(
+        "port-forward",
+        &["port-forward", &format!("pod/{pod}"), &format!(":{port}")],
+    )?;
+    let words = forward.wait_for_line("Forwarding from 127.0.0.1:", Duration::from_secs(20))?;
+    let local = words.split_whitespace().next().context("kubectl named no port")?;
+    let mut curl = cmd("curl", ["--silent", "--show-error", "--fail", "--max-time", "10"]);
+    curl.arg(format!("http://127.0.0.1:{local}/"));
+    ui::command(&line(&curl));
+    let page = wait_until("the web server to answer", Duration::from_secs(20), || {
+        Ok(read(&mut curl).ok())
+    })?;
+    ui::answer(&page);
+    drop(forward);
+    ui::ok("port-forward");
+
+    exec(stage, pod, "hostname; uptime", 0)?;
+    exec(stage, pod, "exit 42", 42)?;
+    ui::ok("exec passes output and exit codes on");
+    Ok(())
+}
+
+fn exec(stage: &Stage, pod: &str, script: &str, code: i32) -> Result<()> {
+    ui::command(&format!("kubectl exec {pod} -- sh -c '{script}'"));
+    let output = outcome(&mut stage.kubectl(&["exec", pod, "--", "sh", "-c", script]))?;
+    ui::answer(&String::from_utf8_lossy(&output.stdout));
+    ui::answer(&String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.code() == Some(code),
+        "the exit code is {} instead of {code}",
+        output.status
+    );
+    Ok(())
+}
+
+pub(super) fn config(stage: &Stage, pod: &str) -> Result<()> {
+    ui::section("A pod with an init container, a ConfigMap and a Secret");
+    let logs = stage.show(&["logs", pod])?;
+    ensure!(!logs.trim().is_empty(), "the configured pod said nothing");
+    let init = &stage.pod(pod)?["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"];
+    ensure!(*init == 0, "its init container's exit code is {init}");
+    ui::ok("the init container went first, then the main one saw both");
+    Ok(())
+}
+
+pub(super) fn too_big(stage: &Stage, pod: &str) -> Result<()> {
+    ui::section("A pod that fits nothing says why");
+    let events = stage.show(&[
+        "get",
+        "events",
+        "--field-selector",
+        &format!("involvedObject.name={pod}"),
+        "-o",
+        "custom-columns=REASON:.reason,MESSAGE:.message",
+    ])?;
+    ensure!(events.lines().count() > 1, "there is no event about {pod}");
+    ensure!(
+        stage.pod(pod)?["status"]["phase"] == "Pending",
+        "it is not Pending"
+    );
+    ui::ok("it waits, costs nothing, and says why");
+    Ok(())
+}
+
+pub(super) fn delete(stage: &Stage, pods: &[&str]) -> Result<()> {
+    ui::section("Deleting the pods");
+    stage.show(&[&["delete", "pod"], pods, &["--timeout=60s"]].concat())?;
+    wait_until("the last cell to be gone", Duration::from_secs(60), || {
+        Ok(stage.cells_now()?.is_empty().then_some(()))
+    })?;
+    let left: Value = serde_json::from_str(&read(&mut stage.kubectl(&["get", "pods", "-o", "json"]))?)?;
+    ensure!(
+        left["items"].as_array().is_some_and(Vec::is_empty),
+        "there are still pods: {left}"
+    );
+    ui::ok("no pod and no cell");
+    Ok(())
+}

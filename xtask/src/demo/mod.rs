@@ -1,0 +1,89 @@
+//! For a newcomer: one command that shows real pods in real containers, each on its own cell, and leaves nothing behind.
+
+mod acts;
+mod cells;
+mod stage;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use self::stage::Stage;
+use crate::{build, interrupt, leftovers, paths, setup, ui};
+
+/// The manifests, in the order they are applied. Each holds what its pod needs.
+const MANIFESTS: [&str; 4] = ["batch.yaml", "web.yaml", "config.yaml", "too-big.yaml"];
+
+/// Sets up, builds, and plays. Fails when anything did not hold.
+pub(crate) fn run() -> Result<()> {
+    let begin = Instant::now();
+    ui::section("Setting up");
+    let machine = setup::machine()?;
+    ui::ok(&format!(
+        "containerd, runc, CNI plugins, kubectl and an image: {}",
+        setup::image::NAME
+    ));
+    ui::section("Building (release, only the local cloud)");
+    let programs = build::release()?;
+    ui::ok(&format!("kip and its agent ({})", ui::duration(begin.elapsed())));
+
+    let before = leftovers::Machine::now()?;
+    let folder = tempfile::Builder::new()
+        .prefix("kip-demo-")
+        .tempdir()
+        .context("cannot make a folder")?;
+    let play_begin = Instant::now();
+    let mut stage = Stage::set(&machine, &programs, folder.path())?;
+    let outcome = play(&mut stage);
+    // The stage is cleared whatever happened on it.
+    interrupt::clear();
+    let cleared = clear(stage, &before, folder.path());
+    outcome?;
+    cleared?;
+    ui::section("Done");
+    ui::ok(&format!(
+        "everything held; the pods took {} of {}",
+        ui::duration(play_begin.elapsed()),
+        ui::duration(begin.elapsed())
+    ));
+    Ok(())
+}
+
+fn play(stage: &mut Stage) -> Result<()> {
+    ui::section("Applying the manifests in examples/");
+    let mut pods = Vec::new();
+    for manifest in MANIFESTS {
+        let path = paths::workspace().join("examples").join(manifest);
+        pods.push(stage.apply(&path)?);
+    }
+    let [batch, web, config, too_big] = <[String; 4]>::try_from(pods)
+        .ok()
+        .context("four manifests, four pods")?;
+    ui::section("What happens");
+    stage.follow(&[
+        (&batch, "Succeeded"),
+        (&web, "Running"),
+        (&config, "Running or Succeeded"),
+        (&too_big, "Pending"),
+    ])?;
+
+    ui::section("What each pod got, and how long each stage took");
+    cells::table(stage, &[&batch, &web, &config, &too_big])?;
+    acts::batch(stage, &batch)?;
+    acts::web(stage, &web)?;
+    acts::config(stage, &config)?;
+    acts::too_big(stage, &too_big)?;
+    acts::delete(stage, &[&batch, &web, &config, &too_big])
+}
+
+fn clear(stage: Stage, before: &leftovers::Machine, folder: &Path) -> Result<()> {
+    ui::section("Nothing is left");
+    let data = stage.data().to_owned();
+    stage.end()?;
+    ui::ok("kip dev ended with 0 on Ctrl-C");
+    leftovers::prove_none(before, &data)?;
+    ensure!(folder.exists(), "the demo's folder vanished while it ran");
+    ui::ok("no cell, network namespace, link, container, mount, cgroup or process");
+    Ok(())
+}
