@@ -1,1 +1,16 @@
 //! The virtual kubelet: a Kubernetes Node, its pods and its HTTPS endpoint.
+
+mod config;
+mod demand;
+mod errors;
+mod handle;
+mod lease;
+mod node;
+mod pods;
+mod quantity;
+mod registry;
+
+pub use config::{
+    EndpointConfig, KubeletConfig, NodeConfig, NodeTaint, PodsConfig, ServingCertificate, SizingBasis,
+};
+pub use handle::PodDriver;

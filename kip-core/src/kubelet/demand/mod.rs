@@ -1,0 +1,89 @@
+//! Reads from a pod what it needs of an instance, by Kubernetes' own rules; refuses what cannot be had, naming the field and the fix.
+
+mod annotations;
+mod resources;
+mod selection;
+mod supported;
+#[cfg(test)]
+mod tests;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::config::PodsConfig;
+use crate::ids::{PodRef, PodUid};
+use crate::model::{Bytes, CapacityType, CpuMillis, PodDemand};
+
+pub(crate) use resources::ResourceTotals;
+
+/// Instance type the virtual node carries as its label; selecting it selects the node, not a size.
+pub(crate) const VIRTUAL_INSTANCE_TYPE: &str = "kip";
+
+/// Why a pod can never run here as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// CamelCase reason.
+    pub(crate) reason: &'static str,
+    /// One sentence: which field, and what to do.
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    /// The pod uses something Kip does not have.
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self {
+            reason: "UnsupportedPodSpec",
+            message: message.into(),
+        }
+    }
+
+    /// A value in the pod cannot be read.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self {
+            reason: "InvalidPodSpec",
+            message: message.into(),
+        }
+    }
+}
+
+/// What the pod needs.
+///
+/// # Errors
+/// A [`Refusal`] when no retry can help: a field is invalid or not supported.
+pub(crate) fn demand(pod: &Pod, config: &PodsConfig) -> Result<PodDemand, Refusal> {
+    supported::check(pod)?;
+    let totals = resources::totals(pod, config.basis)?;
+    let wishes = annotations::read(pod)?;
+    let selected = selection::read(pod)?;
+
+    let mut demand = nothing(pod);
+    demand.cpu = CpuMillis(totals.cpu_millis);
+    demand.memory = Bytes(totals.memory);
+    demand.ephemeral_storage = Bytes(totals.ephemeral_storage.max(wishes.volume_size.unwrap_or(0)));
+    demand.extended = totals.extended;
+    demand.architectures = selected.architectures;
+    demand.zones = selected.zones;
+    demand.capacity_types = selected.capacity_types;
+    if wishes.spot {
+        demand.capacity_types = [CapacityType::Spot].into();
+    }
+    demand.instance_type = wishes.instance_type.or(selected.instance_type);
+    demand.priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
+    Ok(demand)
+}
+
+/// A demand that asks for nothing, for a pod that is refused but has a name.
+pub(crate) fn nothing(pod: &Pod) -> PodDemand {
+    let mut demand = PodDemand::new(pod_ref(pod), CpuMillis(0), Bytes(0));
+    demand.labels = pod.metadata.labels.clone().unwrap_or_default();
+    demand
+}
+
+/// The pod's UID and names.
+pub(crate) fn pod_ref(pod: &Pod) -> PodRef {
+    let metadata = &pod.metadata;
+    PodRef {
+        uid: PodUid::new(metadata.uid.clone().unwrap_or_default()),
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+    }
+}
