@@ -42,6 +42,12 @@ pub(crate) fn release() -> Result<Release> {
     })
 }
 
+/// Builds a crate's example in release mode, where its figures count.
+pub(crate) fn release_example(package: &str, name: &str) -> Result<()> {
+    let mut cargo = cmd("cargo", ["build", "--release", "-p", package, "--example", name]);
+    run(cargo.current_dir(paths::workspace()))
+}
+
 /// The programs a user runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Release {

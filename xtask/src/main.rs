@@ -7,6 +7,7 @@
     reason = "printing is what a task runner is for"
 )]
 
+mod bench;
 mod build;
 mod ci;
 mod cluster;
@@ -14,6 +15,7 @@ mod command;
 mod control_plane;
 mod daemon;
 mod demo;
+mod dev;
 mod e2e;
 mod interrupt;
 mod leftovers;
@@ -46,6 +48,9 @@ enum Task {
         after_help = "Example:\n  cargo xtask ci      # what .ci/run does; about an hour on a fresh machine"
     )]
     Ci,
+    /// Measure what this project promises and write benches/README.md (needs root).
+    #[command(after_help = "Example:\n  cargo xtask bench       # fails when a budget is exceeded")]
+    Bench,
     /// Provide a real Kubernetes control plane and print its folder.
     #[command(after_help = "Examples:\n  \
         cargo xtask control-plane\n  \
@@ -87,6 +92,7 @@ fn perform(task: Task) -> Result<()> {
     match task {
         Task::Demo => demo::run(),
         Task::Test => ci::test(),
+        Task::Bench => bench::run(),
         Task::Ci => ci::run_all(),
         Task::ControlPlane { serve } => {
             let folder = control_plane::provide()?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+pub(crate) use self::budget::tree as crates_of_core;
 use crate::cluster::Kind;
 use crate::command::{cmd, run};
 use crate::{build, demo, e2e, interrupt, paths, setup, ui};

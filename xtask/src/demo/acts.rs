@@ -6,29 +6,29 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::cells;
-use super::stage::Stage;
 use crate::command::{cmd, line, outcome, read};
 use crate::daemon::wait_until;
+use crate::dev::Dev;
 use crate::ui;
 
-pub(super) fn batch(stage: &Stage, pod: &str) -> Result<()> {
+pub(super) fn batch(dev: &Dev, pod: &str) -> Result<()> {
     ui::section("A batch pod computed something and ended");
-    let logs = stage.show(&["logs", pod])?;
+    let logs = dev.show(&["logs", pod])?;
     ensure!(!logs.trim().is_empty(), "the batch pod said nothing");
-    let exit = &stage.pod(pod)?["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"];
+    let exit = &dev.pod(pod)?["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"];
     ensure!(*exit == 0, "its exit code is {exit}");
     ui::ok("its logs are there although its cell is gone; exit code 0");
     Ok(())
 }
 
-pub(super) fn web(stage: &Stage, pod: &str) -> Result<()> {
+pub(super) fn web(dev: &Dev, pod: &str) -> Result<()> {
     ui::section("A web server, reached from here");
-    cells::list(stage)?;
-    let spec = stage.pod(pod)?;
+    cells::list(dev)?;
+    let spec = dev.pod(pod)?;
     let port = spec["spec"]["containers"][0]["ports"][0]["containerPort"]
         .as_u64()
         .context("the web pod names no port")?;
-    let mut forward = stage.background(
+    let mut forward = dev.background(
         "port-forward",
         &["port-forward", &format!("pod/{pod}"), &format!(":{port}")],
     )?;
@@ -44,15 +44,15 @@ pub(super) fn web(stage: &Stage, pod: &str) -> Result<()> {
     drop(forward);
     ui::ok("port-forward");
 
-    exec(stage, pod, "hostname; uptime", 0)?;
-    exec(stage, pod, "exit 42", 42)?;
+    exec(dev, pod, "hostname; uptime", 0)?;
+    exec(dev, pod, "exit 42", 42)?;
     ui::ok("exec passes output and exit codes on");
     Ok(())
 }
 
-fn exec(stage: &Stage, pod: &str, script: &str, code: i32) -> Result<()> {
+fn exec(dev: &Dev, pod: &str, script: &str, code: i32) -> Result<()> {
     ui::command(&format!("kubectl exec {pod} -- sh -c '{script}'"));
-    let output = outcome(&mut stage.kubectl(&["exec", pod, "--", "sh", "-c", script]))?;
+    let output = outcome(&mut dev.kubectl(&["exec", pod, "--", "sh", "-c", script]))?;
     ui::answer(&String::from_utf8_lossy(&output.stdout));
     ui::answer(&String::from_utf8_lossy(&output.stderr));
     ensure!(
@@ -63,19 +63,19 @@ fn exec(stage: &Stage, pod: &str, script: &str, code: i32) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn config(stage: &Stage, pod: &str) -> Result<()> {
+pub(super) fn config(dev: &Dev, pod: &str) -> Result<()> {
     ui::section("A pod with an init container, a ConfigMap and a Secret");
-    let logs = stage.show(&["logs", pod])?;
+    let logs = dev.show(&["logs", pod])?;
     ensure!(!logs.trim().is_empty(), "the configured pod said nothing");
-    let init = &stage.pod(pod)?["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"];
+    let init = &dev.pod(pod)?["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"];
     ensure!(*init == 0, "its init container's exit code is {init}");
     ui::ok("the init container went first, then the main one saw both");
     Ok(())
 }
 
-pub(super) fn too_big(stage: &Stage, pod: &str) -> Result<()> {
+pub(super) fn too_big(dev: &Dev, pod: &str) -> Result<()> {
     ui::section("A pod that fits nothing says why");
-    let events = stage.show(&[
+    let events = dev.show(&[
         "get",
         "events",
         "--field-selector",
@@ -84,21 +84,18 @@ pub(super) fn too_big(stage: &Stage, pod: &str) -> Result<()> {
         "custom-columns=REASON:.reason,MESSAGE:.message",
     ])?;
     ensure!(events.lines().count() > 1, "there is no event about {pod}");
-    ensure!(
-        stage.pod(pod)?["status"]["phase"] == "Pending",
-        "it is not Pending"
-    );
+    ensure!(dev.pod(pod)?["status"]["phase"] == "Pending", "it is not Pending");
     ui::ok("it waits, costs nothing, and says why");
     Ok(())
 }
 
-pub(super) fn delete(stage: &Stage, pods: &[&str]) -> Result<()> {
+pub(super) fn delete(dev: &Dev, pods: &[&str]) -> Result<()> {
     ui::section("Deleting the pods");
-    stage.show(&[&["delete", "pod"], pods, &["--timeout=60s"]].concat())?;
+    dev.show(&[&["delete", "pod"], pods, &["--timeout=60s"]].concat())?;
     wait_until("the last cell to be gone", Duration::from_secs(60), || {
-        Ok(stage.cells_now()?.is_empty().then_some(()))
+        Ok(dev.cells_now()?.is_empty().then_some(()))
     })?;
-    let left: Value = serde_json::from_str(&read(&mut stage.kubectl(&["get", "pods", "-o", "json"]))?)?;
+    let left: Value = serde_json::from_str(&read(&mut dev.kubectl(&["get", "pods", "-o", "json"]))?)?;
     ensure!(
         left["items"].as_array().is_some_and(Vec::is_empty),
         "there are still pods: {left}"

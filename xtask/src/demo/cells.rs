@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::stage::Stage;
 use crate::command::read;
+use crate::dev::Dev;
 use crate::ui;
 
 /// The stages, by the marks on a cell that end them.
@@ -19,8 +19,8 @@ const STAGES: [(&str, &str); 5] = [
 ];
 
 /// Prints one line per pod.
-pub(super) fn table(stage: &Stage, pods: &[&str]) -> Result<()> {
-    let seen = stage.cells_seen()?;
+pub(super) fn table(dev: &Dev, pods: &[&str]) -> Result<()> {
+    let seen = dev.cells_seen()?;
     let mut head = vec!["POD", "OFFERING", "PRICE/H"];
     head.extend(STAGES.iter().map(|(name, _)| *name));
     head.push("in all");
@@ -108,11 +108,10 @@ pub(crate) fn seconds(time: &str) -> Option<f64> {
 }
 
 /// Shows `kip get cells`.
-pub(super) fn list(stage: &Stage) -> Result<()> {
-    let mut kip = Command::new(&stage.program);
+pub(super) fn list(dev: &Dev) -> Result<()> {
+    let mut kip = Command::new(&dev.program);
     kip.args(["get", "cells"]).envs(
-        stage
-            .kubectl(&[])
+        dev.kubectl(&[])
             .get_envs()
             .filter_map(|(key, value)| Some((key, value?))),
     );

@@ -2,14 +2,15 @@
 
 mod acts;
 mod cells;
-mod stage;
+mod progress;
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use self::stage::Stage;
+pub(crate) use self::cells::{find, seconds};
+use crate::dev::Dev;
 use crate::{build, interrupt, leftovers, paths, setup, ui};
 
 /// The manifests, in the order they are applied. Each holds what its pod needs.
@@ -34,11 +35,11 @@ pub(crate) fn run() -> Result<()> {
         .tempdir()
         .context("cannot make a folder")?;
     let play_begin = Instant::now();
-    let mut stage = Stage::set(&machine, &programs, folder.path())?;
-    let outcome = play(&mut stage);
-    // The stage is cleared whatever happened on it.
+    let mut dev = Dev::start(&machine, &programs, folder.path())?;
+    let outcome = play(&mut dev);
+    // The dev is cleared whatever happened on it.
     interrupt::clear();
-    let cleared = clear(stage, &before, folder.path());
+    let cleared = clear(dev, &before, folder.path());
     outcome?;
     cleared?;
     ui::section("Done");
@@ -50,37 +51,40 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-fn play(stage: &mut Stage) -> Result<()> {
+fn play(dev: &mut Dev) -> Result<()> {
     ui::section("Applying the manifests in examples/");
     let mut pods = Vec::new();
     for manifest in MANIFESTS {
         let path = paths::workspace().join("examples").join(manifest);
-        pods.push(stage.apply(&path)?);
+        pods.push(progress::apply(dev, &path)?);
     }
     let [batch, web, config, too_big] = <[String; 4]>::try_from(pods)
         .ok()
         .context("four manifests, four pods")?;
     ui::section("What happens");
-    stage.follow(&[
-        (&batch, "Succeeded"),
-        (&web, "Running"),
-        (&config, "Running or Succeeded"),
-        (&too_big, "Pending"),
-    ])?;
+    progress::follow(
+        dev,
+        &[
+            (&batch, "Succeeded"),
+            (&web, "Running"),
+            (&config, "Running or Succeeded"),
+            (&too_big, "Pending"),
+        ],
+    )?;
 
     ui::section("What each pod got, and how long each stage took");
-    cells::table(stage, &[&batch, &web, &config, &too_big])?;
-    acts::batch(stage, &batch)?;
-    acts::web(stage, &web)?;
-    acts::config(stage, &config)?;
-    acts::too_big(stage, &too_big)?;
-    acts::delete(stage, &[&batch, &web, &config, &too_big])
+    cells::table(dev, &[&batch, &web, &config, &too_big])?;
+    acts::batch(dev, &batch)?;
+    acts::web(dev, &web)?;
+    acts::config(dev, &config)?;
+    acts::too_big(dev, &too_big)?;
+    acts::delete(dev, &[&batch, &web, &config, &too_big])
 }
 
-fn clear(stage: Stage, before: &leftovers::Machine, folder: &Path) -> Result<()> {
+fn clear(dev: Dev, before: &leftovers::Machine, folder: &Path) -> Result<()> {
     ui::section("Nothing is left");
-    let data = stage.data().to_owned();
-    stage.end()?;
+    let data = dev.data().to_owned();
+    dev.end()?;
     ui::ok("kip dev ended with 0 on Ctrl-C");
     leftovers::prove_none(before, &data)?;
     ensure!(folder.exists(), "the demo's folder vanished while it ran");

@@ -79,7 +79,10 @@ impl World {
     /// After a case that failed: the controller runs again and no pod of the case is left.
     pub(super) fn recover(&mut self) {
         if let Some(controller) = &mut self.controller {
-            ui::answer(&format!("the end of the controller's log:\n{}", tail(controller.log(), 12)));
+            ui::answer(&format!(
+                "the end of the controller's log:\n{}",
+                tail(controller.log(), 12)
+            ));
             if let Err(error) = controller.ensure_running() {
                 ui::failed(&format!("{error:#}"));
             }

@@ -1,0 +1,172 @@
+//! How long a pod takes, one by one and ten at once, and what the processes weigh.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::report::{Report, median};
+use crate::command::{cmd, line, read};
+use crate::daemon::wait_until;
+use crate::demo::{find, seconds};
+use crate::dev::Dev;
+use crate::processes;
+use crate::setup::{Machine, image};
+use crate::{build, paths, ui};
+
+const ONE_BY_ONE: usize = 21;
+const AT_ONCE: usize = 10;
+
+/// The marks that end the stages, from the launch call on.
+const STAGES: [(&str, &str, &str); 4] = [
+    ("launch call answered", "decidedAt", "launchedAt"),
+    ("agent up", "launchedAt", "connectedAt"),
+    ("image there", "connectedAt", "imagesAt"),
+    ("containers running", "imagesAt", "runningAt"),
+];
+
+pub(super) fn measure(dev: &mut Dev, report: &mut Report) -> Result<()> {
+    let kip = dev.kip.pid().cast_signed();
+    report.at_most(
+        "idle `kip dev`, resident",
+        kib_to_mb(processes::resident_kib(kip)),
+        60.0,
+        "MB",
+    );
+    one_by_one(dev, report)?;
+    at_once(dev, report)
+}
+
+fn one_by_one(dev: &mut Dev, report: &mut Report) -> Result<()> {
+    let mut cells = Vec::new();
+    let mut agents = Vec::new();
+    for round in 0..ONE_BY_ONE {
+        let name = format!("one-{round}");
+        dev.apply(&json!({"apiVersion": "v1", "kind": "List", "items": [pod(&name)]}))?;
+        let cell = wait_until(&format!("{name} to run"), Duration::from_secs(30), || {
+            let cells = dev.cells_now()?;
+            Ok(cells
+                .into_iter()
+                .find(|cell| mark(cell, "runningAt").is_some() && find(cell, "name").any(|n| *n == *name)))
+        })?;
+        cells.push(cell);
+        let of_agents = processes::mentioning(dev.data())?;
+        agents.extend(
+            of_agents
+                .iter()
+                .filter(|p| p.program == "kip-cell")
+                .map(|p| kib_to_mb(p.resident_kib())),
+        );
+        read(&mut dev.kubectl(&["delete", "pod", &name, "--timeout=30s"]))?;
+    }
+    let p50 = |from: &str, to: &str| {
+        median(
+            &mut cells
+                .iter()
+                .filter_map(|cell| Some(mark(cell, to)? - mark(cell, from)?))
+                .collect::<Vec<_>>(),
+        )
+    };
+    report.at_most(
+        "one pod, launch call to running, p50",
+        p50("decidedAt", "runningAt"),
+        1.0,
+        "s",
+    );
+    for (what, from, to) in STAGES {
+        report.plain(&format!("… {what}"), &format!("{:.0} ms", p50(from, to) * 1000.0));
+    }
+    report.at_most(
+        "agent with a running pod, resident, largest seen",
+        agents.iter().copied().fold(0.0, f64::max),
+        15.0,
+        "MB",
+    );
+    report.note(format!(
+        "One pod: {ONE_BY_ONE} pods after each other, image preloaded, times from the marks on each Cell."
+    ));
+    Ok(())
+}
+
+fn at_once(dev: &mut Dev, report: &mut Report) -> Result<()> {
+    let pods: Vec<Value> = (0..AT_ONCE)
+        .map(|number| pod(&format!("many-{number}")))
+        .collect();
+    let begin = Instant::now();
+    dev.apply(&json!({"apiVersion": "v1", "kind": "List", "items": pods}))?;
+    wait_until("all ten to run", Duration::from_secs(60), || {
+        let text = read(&mut dev.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.phase}"]))?;
+        Ok((text
+            .split_whitespace()
+            .filter(|phase| *phase == "Running")
+            .count()
+            == AT_ONCE)
+            .then_some(()))
+    })?;
+    report.at_most(
+        "ten pods at once, `kubectl apply` to all running",
+        begin.elapsed().as_secs_f64(),
+        6.0,
+        "s",
+    );
+    read(&mut dev.kubectl(&["delete", "pods", "--all", "--timeout=60s"]))?;
+    wait_until("the last cell to be gone", Duration::from_secs(60), || {
+        Ok(dev.cells_now()?.is_empty().then_some(()))
+    })
+}
+
+/// The agent's own measurement: it runs both on one cell, in turns, and prints one line of JSON.
+pub(super) fn against_cri(machine: &Machine, report: &mut Report) -> Result<()> {
+    build::release_example("kip-cell", "bench_cri")?;
+    let mut bench = cmd(
+        paths::target().join("release/examples/bench_cri"),
+        ["--image-archive"],
+    );
+    bench.arg(&machine.busybox).args(["--image", image::NAME]);
+    ui::command(&line(&bench));
+    let text = read(&mut bench)?;
+    let last: Value =
+        serde_json::from_str(text.lines().last().unwrap_or_default()).context("bench_cri printed no JSON")?;
+    let (Some(bare), Some(agent)) = (last["bare_ms"].as_f64(), last["agent_ms"].as_f64()) else {
+        bail!("bench_cri printed {last} without bare_ms and agent_ms");
+    };
+    report.plain(
+        "bare CRI calls for a one-container pod, p50",
+        &format!("{bare:.0} ms"),
+    );
+    report.plain(
+        "the agent for the same pod on a ready cell, p50",
+        &format!("{agent:.0} ms"),
+    );
+    report.at_most(
+        "pod start on a ready cell over the bare CRI calls",
+        agent / bare,
+        1.15,
+        "×",
+    );
+    Ok(())
+}
+
+fn mark(cell: &Value, key: &str) -> Option<f64> {
+    find(cell, key).find_map(Value::as_str).and_then(seconds)
+}
+
+fn pod(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "tolerations": [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}],
+            "containers": [{
+                "name": "main", "image": image::NAME,
+                "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"],
+                "resources": {"limits": {"cpu": "100m", "memory": "32Mi"}},
+            }],
+        },
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "three digits are enough")]
+fn kib_to_mb(kib: u64) -> f64 {
+    kib as f64 * 1024.0 / 1e6
+}
