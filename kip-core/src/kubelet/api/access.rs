@@ -43,8 +43,17 @@ impl Identity {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
         let user = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-        let groups = subject.iter_organization().filter_map(|name| name.as_str().ok()).map(str::to_owned).collect();
-        Some(Self { user, uid: String::new(), groups, extra: Vec::new() })
+        let groups = subject
+            .iter_organization()
+            .filter_map(|name| name.as_str().ok())
+            .map(str::to_owned)
+            .collect();
+        Some(Self {
+            user,
+            uid: String::new(),
+            groups,
+            extra: Vec::new(),
+        })
     }
 }
 
@@ -80,7 +89,9 @@ impl KubeReviewer {
 
 impl fmt::Debug for KubeReviewer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KubeReviewer").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("KubeReviewer")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 
@@ -88,7 +99,10 @@ impl fmt::Debug for KubeReviewer {
 impl Reviewer for KubeReviewer {
     async fn authenticate(&self, token: &str) -> Result<Option<Identity>> {
         let review = TokenReview {
-            spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
+            spec: TokenReviewSpec {
+                token: token.to_owned(),
+                audiences: None,
+            },
             ..TokenReview::default()
         };
         let answer = Api::<TokenReview>::all(self.client.clone())
@@ -96,18 +110,25 @@ impl Reviewer for KubeReviewer {
             .await
             .map_err(|error| api_error("review token", error))?;
         let Some(status) = answer.status else {
-            return Err(Error::new(ErrorKind::Unexpected, "review token", "the answer has no status"));
+            return Err(Error::new(
+                ErrorKind::Unexpected,
+                "review token",
+                "the answer has no status",
+            ));
         };
         if status.authenticated != Some(true) {
             return Ok(None);
         }
         let Some(user) = status.user else { return Ok(None) };
-        Ok(user.username.filter(|name| !name.is_empty()).map(|name| Identity {
-            user: name,
-            uid: user.uid.unwrap_or_default(),
-            groups: user.groups.unwrap_or_default(),
-            extra: user.extra.unwrap_or_default().into_iter().collect(),
-        }))
+        Ok(user
+            .username
+            .filter(|name| !name.is_empty())
+            .map(|name| Identity {
+                user: name,
+                uid: user.uid.unwrap_or_default(),
+                groups: user.groups.unwrap_or_default(),
+                extra: user.extra.unwrap_or_default().into_iter().collect(),
+            }))
     }
 
     async fn allows(&self, identity: &Identity, verb: &str, subresource: &str) -> Result<bool> {
@@ -133,7 +154,9 @@ impl Reviewer for KubeReviewer {
             .create(&PostParams::default(), &review)
             .await
             .map_err(|error| api_error("review access", error))?;
-        Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
+        Ok(answer
+            .status
+            .is_some_and(|status| status.allowed && status.denied != Some(true)))
     }
 }
 
@@ -179,7 +202,11 @@ impl Gate {
             Some(allowed) => allowed,
             None => {
                 let allowed = self.decide(&key.0, permission).await?;
-                let keep = if allowed { self.allow_cache } else { self.deny_cache };
+                let keep = if allowed {
+                    self.allow_cache
+                } else {
+                    self.deny_cache
+                };
                 self.decisions.put(key.clone(), allowed, keep);
                 allowed
             }
@@ -207,8 +234,16 @@ impl Gate {
         let identity = match self.tokens.get(&key) {
             Some(identity) => identity,
             None => {
-                let identity = self.reviewer.authenticate(token).await.map_err(|error| undecided("client", &error))?;
-                let keep = if identity.is_some() { self.token_cache } else { self.deny_cache };
+                let identity = self
+                    .reviewer
+                    .authenticate(token)
+                    .await
+                    .map_err(|error| undecided("client", &error))?;
+                let keep = if identity.is_some() {
+                    self.token_cache
+                } else {
+                    self.deny_cache
+                };
                 self.tokens.put(key, identity.clone(), keep);
                 identity
             }
@@ -248,7 +283,10 @@ impl<K, V> Default for Memory<K, V> {
 impl<K: Hash + Eq, V: Clone> Memory<K, V> {
     fn get(&self, key: &K) -> Option<V> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.get(key).filter(|(_, until)| Instant::now() < *until).map(|(value, _)| value.clone())
+        entries
+            .get(key)
+            .filter(|(_, until)| Instant::now() < *until)
+            .map(|(value, _)| value.clone())
     }
 
     fn put(&self, key: K, value: V, keep: Duration) {
@@ -304,13 +342,22 @@ mod tests {
         }
     }
 
-    const SHELL: Permission = Permission { verb: "create", subresources: &["proxy"] };
-    const READ: Permission = Permission { verb: "get", subresources: &["pods", "proxy"] };
+    const SHELL: Permission = Permission {
+        verb: "create",
+        subresources: &["proxy"],
+    };
+    const READ: Permission = Permission {
+        verb: "get",
+        subresources: &["pods", "proxy"],
+    };
 
     async fn code(gate: &Gate, authorization: Option<&str>, permission: &Permission) -> u16 {
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
-            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(value).expect("a header"));
+            headers.insert(
+                header::AUTHORIZATION,
+                HeaderValue::from_str(value).expect("a header"),
+            );
         }
         match gate.admit(None, &headers, permission).await {
             Ok(()) => 200,
@@ -319,7 +366,11 @@ mod tests {
     }
 
     fn gate(script: &Script) -> Gate {
-        Gate::new(Box::new(script.clone()), NodeName::new("kip"), &EndpointConfig::default())
+        Gate::new(
+            Box::new(script.clone()),
+            NodeName::new("kip"),
+            &EndpointConfig::default(),
+        )
     }
 
     #[tokio::test]
@@ -335,7 +386,11 @@ mod tests {
             (Some("Bearer reader"), &READ, 200),
             (Some("bearer admin"), &SHELL, 200),
         ] {
-            assert_eq!(code(&gate, authorization, permission).await, expected, "{authorization:?}");
+            assert_eq!(
+                code(&gate, authorization, permission).await,
+                expected,
+                "{authorization:?}"
+            );
         }
     }
 
@@ -349,6 +404,10 @@ mod tests {
         assert_eq!(script.asked.load(Ordering::SeqCst), 2);
         tokio::time::advance(Duration::from_secs(121)).await;
         assert_eq!(code(&gate, Some("Bearer admin"), &SHELL).await, 200);
-        assert_eq!(script.asked.load(Ordering::SeqCst), 3, "the token, not yet the permission");
+        assert_eq!(
+            script.asked.load(Ordering::SeqCst),
+            3,
+            "the token, not yet the permission"
+        );
     }
 }

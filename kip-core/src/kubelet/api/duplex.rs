@@ -35,7 +35,11 @@ enum Writer {
 
 impl DuplexIo {
     pub(super) fn new(duplex: ByteDuplex) -> Self {
-        Self { from_host: duplex.from_host, unread: (Vec::new(), 0), writer: Writer::Idle(duplex.to_host) }
+        Self {
+            from_host: duplex.from_host,
+            unread: (Vec::new(), 0),
+            writer: Writer::Idle(duplex.to_host),
+        }
     }
 
     /// Waits until the piece in flight is accepted.
@@ -53,7 +57,11 @@ impl DuplexIo {
 }
 
 impl AsyncRead for DuplexIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             let this = &mut *self;
             let rest = this.unread.0.get(this.unread.1..).unwrap_or_default();
@@ -138,9 +146,10 @@ mod tests {
     impl ByteSink for Channel {
         async fn send(&mut self, bytes: Vec<u8>) -> Result<()> {
             match &self.0 {
-                Some(sender) => {
-                    sender.send(bytes).await.map_err(|_| Error::new(ErrorKind::Unavailable, "send", "closed"))
-                }
+                Some(sender) => sender
+                    .send(bytes)
+                    .await
+                    .map_err(|_| Error::new(ErrorKind::Unavailable, "send", "closed")),
                 None => Err(Error::new(ErrorKind::Unavailable, "send", "closed")),
             }
         }
@@ -157,7 +166,10 @@ mod tests {
         let from_host = futures::stream::unfold(from_host, |mut receiver| async move {
             receiver.recv().await.map(|bytes| (Ok(bytes), receiver))
         });
-        let io = DuplexIo::new(ByteDuplex { from_host: from_host.boxed(), to_host: Box::new(Channel(Some(to_host))) });
+        let io = DuplexIo::new(ByteDuplex {
+            from_host: from_host.boxed(),
+            to_host: Box::new(Channel(Some(to_host))),
+        });
         let echo = tokio::spawn(async move {
             // The host answers only after it has seen the end: what `cat | sort` would do.
             let mut all = Vec::new();
@@ -165,10 +177,15 @@ mod tests {
                 all.extend(bytes);
             }
             for piece in all.chunks(7_000) {
-                host_out.send(piece.to_vec()).await.expect("the client reads to the end");
+                host_out
+                    .send(piece.to_vec())
+                    .await
+                    .expect("the client reads to the end");
             }
         });
-        let sent: Vec<u8> = (0..1_000_000_u32).map(|i| u8::try_from(i % 251).unwrap_or(0)).collect();
+        let sent: Vec<u8> = (0..1_000_000_u32)
+            .map(|i| u8::try_from(i % 251).unwrap_or(0))
+            .collect();
         let (mut reader, mut writer) = tokio::io::split(io);
         writer.write_all(&sent).await.expect("writes");
         writer.shutdown().await.expect("half-closes");

@@ -40,8 +40,14 @@ pub(super) struct Handler {
 
 impl Handler {
     /// Answers a request. Never fails: every problem is an answer.
-    pub(super) async fn answer(&self, certificate: Option<&Identity>, request: Request<Incoming>) -> Response<Body> {
-        self.try_answer(certificate, request).await.unwrap_or_else(Refusal::into_response)
+    pub(super) async fn answer(
+        &self,
+        certificate: Option<&Identity>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        self.try_answer(certificate, request)
+            .await
+            .unwrap_or_else(Refusal::into_response)
     }
 
     async fn try_answer(
@@ -52,26 +58,45 @@ impl Handler {
         let route = route(request.method(), request.uri().path());
         // A liveness probe has no credentials, and learns nothing here.
         if route != Route::Healthz {
-            self.gate.admit(certificate, request.headers(), &permission(request.method(), &route)).await?;
+            self.gate
+                .admit(
+                    certificate,
+                    request.headers(),
+                    &permission(request.method(), &route),
+                )
+                .await?;
         }
         let query = request.uri().query().unwrap_or_default().to_owned();
         match &route {
             Route::Healthz => Ok(reply::text(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
             Route::Pods => Ok(self.pod_list(|_| true)),
             Route::RunningPods => Ok(self.pod_list(|uid| self.directory.endpoint(uid).is_some())),
-            Route::Configz => Ok(reply::json(&json!({ "kubeletconfig": { "kind": "KubeletConfiguration" } }))),
-            Route::Metrics => {
-                Ok(reply::text(StatusCode::OK, METRICS, self.metrics.as_ref().map_or_else(String::new, |text| text())))
-            }
+            Route::Configz => Ok(reply::json(
+                &json!({ "kubeletconfig": { "kind": "KubeletConfiguration" } }),
+            )),
+            Route::Metrics => Ok(reply::text(
+                StatusCode::OK,
+                METRICS,
+                self.metrics.as_ref().map_or_else(String::new, |text| text()),
+            )),
             // A scraper is better served with nothing than with an error it would alert on.
             Route::MetricsCadvisor => Ok(reply::text(StatusCode::OK, METRICS, "")),
             Route::MetricsResource => {
                 let samples = self.sampler.samples(&*self.directory, &*self.runtime).await;
-                Ok(reply::text(StatusCode::OK, METRICS, resource_metrics(&samples, Timestamp::now())))
+                Ok(reply::text(
+                    StatusCode::OK,
+                    METRICS,
+                    resource_metrics(&samples, Timestamp::now()),
+                ))
             }
             Route::StatsSummary => {
                 let samples = self.sampler.samples(&*self.directory, &*self.runtime).await;
-                Ok(reply::json(&summary(&self.node, self.started, &samples, Timestamp::now())))
+                Ok(reply::json(&summary(
+                    &self.node,
+                    self.started,
+                    &samples,
+                    Timestamp::now(),
+                )))
             }
             Route::Logs(target) => self.logs(target, &query).await,
             Route::Exec(target) | Route::Attach(target) | Route::PortForward(target) => {
@@ -80,7 +105,10 @@ impl Handler {
             Route::NotImplemented(what) => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, *what)),
             Route::WrongMethod(allow) => Err(Refusal {
                 allow: Some(allow),
-                ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes only {allow}"))
+                ..Refusal::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    format!("this path takes only {allow}"),
+                )
             }),
             Route::Unknown => Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found")),
         }
@@ -88,7 +116,11 @@ impl Handler {
 
     fn pod_list(&self, wanted: impl Fn(&PodUid) -> bool) -> Response<Body> {
         let pods = self.directory.pods();
-        let items: Vec<&Pod> = pods.iter().map(Arc::as_ref).filter(|pod| wanted(&uid(pod))).collect();
+        let items: Vec<&Pod> = pods
+            .iter()
+            .map(Arc::as_ref)
+            .filter(|pod| wanted(&uid(pod)))
+            .collect();
         reply::json(&json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items }))
     }
 
@@ -98,12 +130,19 @@ impl Handler {
         let request = logs::log_request(&target.container, query, Timestamp::now())?;
         known_container(&pod, target)?;
         let uid = uid(&pod);
-        if let Some(kept) = self.directory.kept_logs(&uid, &target.container).filter(|_| !request.previous) {
+        if let Some(kept) = self
+            .directory
+            .kept_logs(&uid, &target.container)
+            .filter(|_| !request.previous)
+        {
             return Ok(reply::text(StatusCode::OK, TEXT, kept::select(&kept, &request)));
         }
         let endpoint = self.cell(&uid, target)?;
         let chunks = self.runtime.logs(&endpoint, &uid, request).await?;
-        Ok(reply::stream(TEXT, chunks.map(|chunk| chunk.map(Bytes::from).map_err(std::io::Error::other))))
+        Ok(reply::stream(
+            TEXT,
+            chunks.map(|chunk| chunk.map(Bytes::from).map_err(std::io::Error::other)),
+        ))
     }
 
     async fn session(
@@ -130,9 +169,17 @@ impl Handler {
     fn pod(&self, target: &Target) -> Result<Arc<Pod>, Refusal> {
         self.directory
             .find(&target.namespace, &target.pod)
-            .filter(|pod| target.uid.as_deref().is_none_or(|wanted| pod.metadata.uid.as_deref() == Some(wanted)))
+            .filter(|pod| {
+                target
+                    .uid
+                    .as_deref()
+                    .is_none_or(|wanted| pod.metadata.uid.as_deref() == Some(wanted))
+            })
             .ok_or_else(|| {
-                let text = format!("pod {}/{} is not on node {}", target.namespace, target.pod, self.node);
+                let text = format!(
+                    "pod {}/{} is not on node {}",
+                    target.namespace, target.pod, self.node
+                );
                 Refusal::new(StatusCode::NOT_FOUND, text)
             })
     }
@@ -143,9 +190,15 @@ impl Handler {
             return Ok(endpoint);
         }
         let report = self.directory.report(uid);
-        let ended = report.as_ref().and_then(|report| report.runtime.as_ref()).is_some_and(|runtime| {
-            runtime.containers.iter().any(|container| matches!(container.state, ContainerState::Terminated(_)))
-        });
+        let ended = report
+            .as_ref()
+            .and_then(|report| report.runtime.as_ref())
+            .is_some_and(|runtime| {
+                runtime
+                    .containers
+                    .iter()
+                    .any(|container| matches!(container.state, ContainerState::Terminated(_)))
+            });
         let subject = if target.container.is_empty() {
             format!("pod \"{}\"", target.pod)
         } else {
@@ -154,7 +207,9 @@ impl Handler {
         let text = if ended {
             format!("{subject} has ended and its cell is gone")
         } else {
-            let why = report.map(|report| report.message).filter(|message| !message.is_empty());
+            let why = report
+                .map(|report| report.message)
+                .filter(|message| !message.is_empty());
             let why = why.map_or_else(String::new, |message| format!(" ({message})"));
             format!("{subject} is waiting to start: ContainerCreating{why}")
         };
@@ -168,11 +223,20 @@ fn uid(pod: &Pod) -> PodUid {
 
 fn known_container(pod: &Pod, target: &Target) -> Result<(), Refusal> {
     let spec = pod.spec.as_ref();
-    let regular = spec.into_iter().flat_map(|spec| &spec.containers).map(|container| &container.name);
-    let init = spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten()).map(|container| &container.name);
+    let regular = spec
+        .into_iter()
+        .flat_map(|spec| &spec.containers)
+        .map(|container| &container.name);
+    let init = spec
+        .into_iter()
+        .flat_map(|spec| spec.init_containers.iter().flatten())
+        .map(|container| &container.name);
     if regular.chain(init).any(|name| *name == target.container) {
         return Ok(());
     }
-    let text = format!("container \"{}\" is not in pod \"{}\"", target.container, target.pod);
+    let text = format!(
+        "container \"{}\" is not in pod \"{}\"",
+        target.container, target.pod
+    );
     Err(Refusal::new(StatusCode::NOT_FOUND, text))
 }

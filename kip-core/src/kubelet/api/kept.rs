@@ -14,7 +14,9 @@ pub(super) fn select(kept: &[u8], request: &LogRequest) -> Vec<u8> {
     };
     let first = lines.iter().position(|line| since(line)).unwrap_or(lines.len());
     let newest = lines.get(first..).unwrap_or_default();
-    let tail = request.tail_lines.map_or(newest.len(), |n| usize::try_from(n).unwrap_or(usize::MAX).min(newest.len()));
+    let tail = request.tail_lines.map_or(newest.len(), |n| {
+        usize::try_from(n).unwrap_or(usize::MAX).min(newest.len())
+    });
     let mut out = Vec::new();
     for line in newest.iter().skip(newest.len() - tail) {
         match stamp(line) {
@@ -50,11 +52,33 @@ mod tests {
     fn logs_of_a_finished_pod_answer_every_flag_although_the_cell_is_gone() {
         let all = LogRequest::default();
         assert_eq!(select_text(all.clone()), "one\ntwo\nthree\n");
-        assert_eq!(select_text(LogRequest { tail_lines: Some(1), ..all.clone() }), "three\n");
-        assert_eq!(select_text(LogRequest { tail_lines: Some(0), ..all.clone() }), "");
-        assert_eq!(select_text(LogRequest { limit_bytes: Some(5), ..all.clone() }), "one\nt");
         assert_eq!(
-            select_text(LogRequest { since: "2026-01-01T00:00:02Z".parse().ok(), timestamps: true, ..all }),
+            select_text(LogRequest {
+                tail_lines: Some(1),
+                ..all.clone()
+            }),
+            "three\n"
+        );
+        assert_eq!(
+            select_text(LogRequest {
+                tail_lines: Some(0),
+                ..all.clone()
+            }),
+            ""
+        );
+        assert_eq!(
+            select_text(LogRequest {
+                limit_bytes: Some(5),
+                ..all.clone()
+            }),
+            "one\nt"
+        );
+        assert_eq!(
+            select_text(LogRequest {
+                since: "2026-01-01T00:00:02Z".parse().ok(),
+                timestamps: true,
+                ..all
+            }),
             "2026-01-01T00:00:02Z two\n2026-01-01T00:00:03Z three\n"
         );
     }

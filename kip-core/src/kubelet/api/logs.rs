@@ -9,40 +9,66 @@ use crate::runtime::LogRequest;
 
 /// Decodes the query of a log request as a kubelet does: what cannot be read is 400, what makes no sense 422.
 pub(super) fn log_request(container: &str, query: &str, now: Timestamp) -> Result<LogRequest, Refusal> {
-    let undecodable = |what: String| Refusal::new(StatusCode::BAD_REQUEST, format!("Unable to decode query: {what}"));
-    let invalid = |what: &str| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("Invalid request: {what}"));
+    let undecodable =
+        |what: String| Refusal::new(StatusCode::BAD_REQUEST, format!("Unable to decode query: {what}"));
+    let invalid = |what: &str| {
+        Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("Invalid request: {what}"),
+        )
+    };
     let pairs = query_pairs(query).ok_or_else(|| undecodable("a percent escape is broken".to_owned()))?;
-    let mut request = LogRequest { container: container.to_owned(), ..LogRequest::default() };
+    let mut request = LogRequest {
+        container: container.to_owned(),
+        ..LogRequest::default()
+    };
     let mut since_seconds = None;
     for (key, value) in pairs {
         let number = || {
-            value.parse::<i64>().map_err(|_| undecodable(format!("{key} must be a whole number, not {value:?}")))
+            value
+                .parse::<i64>()
+                .map_err(|_| undecodable(format!("{key} must be a whole number, not {value:?}")))
         };
         let flag = || {
-            parse_bool(&value).ok_or_else(|| undecodable(format!("{key} must be true or false, not {value:?}")))
+            parse_bool(&value)
+                .ok_or_else(|| undecodable(format!("{key} must be true or false, not {value:?}")))
         };
         match key.as_str() {
             "follow" => request.follow = flag()?,
             "previous" => request.previous = flag()?,
             "timestamps" => request.timestamps = flag()?,
-            "tailLines" => request.tail_lines = Some(at_least(number()?, 0).ok_or_else(|| invalid("tailLines must be 0 or more"))?),
+            "tailLines" => {
+                request.tail_lines =
+                    Some(at_least(number()?, 0).ok_or_else(|| invalid("tailLines must be 0 or more"))?)
+            }
             // The kubelet's older name; "all" is no limit.
             "tail" if value == "all" || value.is_empty() => {}
-            "tail" => request.tail_lines = Some(at_least(number()?, 0).ok_or_else(|| invalid("tail must be 0 or more"))?),
+            "tail" => {
+                request.tail_lines =
+                    Some(at_least(number()?, 0).ok_or_else(|| invalid("tail must be 0 or more"))?)
+            }
             "limitBytes" => {
-                request.limit_bytes = Some(at_least(number()?, 1).ok_or_else(|| invalid("limitBytes must be 1 or more"))?);
+                request.limit_bytes =
+                    Some(at_least(number()?, 1).ok_or_else(|| invalid("limitBytes must be 1 or more"))?);
             }
             "sinceSeconds" => {
-                since_seconds = Some(at_least(number()?, 1).ok_or_else(|| invalid("sinceSeconds must be 1 or more"))?);
+                since_seconds =
+                    Some(at_least(number()?, 1).ok_or_else(|| invalid("sinceSeconds must be 1 or more"))?);
             }
             "sinceTime" => {
-                let time = value.parse().map_err(|_| undecodable(format!("sinceTime must be RFC 3339, not {value:?}")))?;
+                let time = value
+                    .parse()
+                    .map_err(|_| undecodable(format!("sinceTime must be RFC 3339, not {value:?}")))?;
                 request.since = Some(time);
             }
             "stream" => match value.as_str() {
                 "All" | "Stdout" | "Stderr" => request.stream = value,
                 "" => {}
-                _ => return Err(undecodable(format!("stream must be All, Stdout or Stderr, not {value:?}"))),
+                _ => {
+                    return Err(undecodable(format!(
+                        "stream must be All, Stdout or Stderr, not {value:?}"
+                    )));
+                }
             },
             // `container` repeats the path; `insecureSkipTLSVerifyBackend` is the API server's own; others are newer than this code.
             _ => {}
@@ -60,7 +86,11 @@ pub(super) fn log_request(container: &str, query: &str, now: Timestamp) -> Resul
 }
 
 fn at_least(number: i64, least: i64) -> Option<u64> {
-    if number < least { None } else { u64::try_from(number).ok() }
+    if number < least {
+        None
+    } else {
+        u64::try_from(number).ok()
+    }
 }
 
 /// The words Go's `strconv.ParseBool` takes, which is what clients of a kubelet send.
@@ -83,7 +113,8 @@ mod tests {
 
     #[test]
     fn kubectl_logs_flags_mean_what_they_mean_with_a_kubelet() {
-        let request = parse("follow=true&tailLines=0&timestamps=true&limitBytes=5&sinceSeconds=10").expect("valid");
+        let request =
+            parse("follow=true&tailLines=0&timestamps=true&limitBytes=5&sinceSeconds=10").expect("valid");
         assert!(request.follow && request.timestamps && !request.previous);
         assert_eq!((request.tail_lines, request.limit_bytes), (Some(0), Some(5)));
         assert_eq!(request.since, "2026-01-01T00:00:00Z".parse().ok());

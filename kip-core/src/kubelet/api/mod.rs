@@ -21,3 +21,6 @@ mod streams;
 pub use access::{Identity, KubeReviewer, Reviewer};
 pub use directory::PodDirectory;
 pub use server::{EndpointServer, serving_config};
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,9 @@ pub(super) fn permission(method: &Method, route: &Route) -> Permission {
         Route::Configz => (verb, &["configz", "proxy"]),
         Route::StatsSummary => (verb, &["stats"]),
         Route::Metrics | Route::MetricsResource | Route::MetricsCadvisor => (verb, &["metrics"]),
-        Route::Logs(_) | Route::NotImplemented(_) | Route::WrongMethod(_) | Route::Unknown => (verb, &["proxy"]),
+        Route::Logs(_) | Route::NotImplemented(_) | Route::WrongMethod(_) | Route::Unknown => {
+            (verb, &["proxy"])
+        }
     };
     Permission { verb, subresources }
 }
@@ -54,7 +56,11 @@ mod tests {
             (Method::GET, "/whatever", "get", &["proxy"]),
         ] {
             let found = permission(&method, &route(&method, path));
-            assert_eq!((found.verb, found.subresources), (verb, subresources), "{method} {path}");
+            assert_eq!(
+                (found.verb, found.subresources),
+                (verb, subresources),
+                "{method} {path}"
+            );
         }
     }
 }

@@ -16,29 +16,48 @@ const REFUSAL_LIMIT: usize = 16 * 1024;
 /// Sends the client's request to the cell, and once both sides have switched protocols relays bytes until both have ended.
 ///
 /// The session lives in a task of its own, which ends when either connection breaks: dropping the tunnel ends the command on the cell.
-pub(super) async fn relay(mut request: Request<Incoming>, upgrade: Upgrade) -> Result<Response<Body>, Refusal> {
+pub(super) async fn relay(
+    mut request: Request<Incoming>,
+    upgrade: Upgrade,
+) -> Result<Response<Body>, Refusal> {
     if !is_upgrade(request.headers()) {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "this needs an upgraded connection: send Connection: Upgrade and Upgrade"));
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "this needs an upgraded connection: send Connection: Upgrade and Upgrade",
+        ));
     }
     let io = TokioIo::new(DuplexIo::new(upgrade.io));
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(io).await.map_err(|error| broken("could not be spoken to", &error))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
+        .await
+        .map_err(|error| broken("could not be spoken to", &error))?;
     let connection = tokio::spawn(connection.with_upgrades());
 
     let mut outgoing = Request::builder()
         .method(request.method().clone())
         .uri(upgrade.path)
         .body(empty())
-        .map_err(|_| Refusal::new(StatusCode::BAD_GATEWAY, "the cell named a streaming path that is not one"))?;
+        .map_err(|_| {
+            Refusal::new(
+                StatusCode::BAD_GATEWAY,
+                "the cell named a streaming path that is not one",
+            )
+        })?;
     *outgoing.headers_mut() = end_to_end(request.headers());
-    let mut answer = sender.send_request(outgoing).await.map_err(|error| broken("did not answer", &error))?;
+    let mut answer = sender
+        .send_request(outgoing)
+        .await
+        .map_err(|error| broken("did not answer", &error))?;
 
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = answer.status();
         let headers = end_to_end(answer.headers());
-        let body = http_body_util::Limited::new(answer.into_body(), REFUSAL_LIMIT).collect().await;
+        let body = http_body_util::Limited::new(answer.into_body(), REFUSAL_LIMIT)
+            .collect()
+            .await;
         connection.abort();
-        let body = body.map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, error.to_string()))?.to_bytes();
+        let body = body
+            .map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, error.to_string()))?
+            .to_bytes();
         let mut response = super::reply::text(status, "text/plain; charset=utf-8", body);
         response.headers_mut().extend(headers);
         // The length is that of the body as it is now.
@@ -78,7 +97,12 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
 
 /// The headers that belong to the session: all but the client's credentials and address.
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
-    const OURS: [HeaderName; 4] = [header::AUTHORIZATION, header::COOKIE, header::HOST, header::CONTENT_LENGTH];
+    const OURS: [HeaderName; 4] = [
+        header::AUTHORIZATION,
+        header::COOKIE,
+        header::HOST,
+        header::CONTENT_LENGTH,
+    ];
     let mut kept = HeaderMap::with_capacity(headers.len() + 1);
     for (name, value) in headers {
         if !OURS.contains(name) {
@@ -90,5 +114,8 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
 }
 
 fn broken(what: &str, error: &hyper::Error) -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("the cell's streaming server {what}: {error}"))
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("the cell's streaming server {what}: {error}"),
+    )
 }

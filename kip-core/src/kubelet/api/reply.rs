@@ -23,13 +23,19 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), allow: None }
+        Self {
+            status,
+            text: text.into(),
+            allow: None,
+        }
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
         let mut response = text(self.status, "text/plain; charset=utf-8", self.text + "\n");
         if let Some(allow) = self.allow {
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(allow));
         }
         response
     }
@@ -42,12 +48,16 @@ impl From<Error> for Refusal {
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
             ErrorKind::InvalidRequest | ErrorKind::Conflict => StatusCode::BAD_REQUEST,
             ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
-            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::RateLimited => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::RateLimited => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let text = match error.kind() {
             // Already a sentence for the user.
-            ErrorKind::NotFound | ErrorKind::InvalidRequest | ErrorKind::Unsupported => error.message().to_owned(),
+            ErrorKind::NotFound | ErrorKind::InvalidRequest | ErrorKind::Unsupported => {
+                error.message().to_owned()
+            }
             _ => error.chain().to_string(),
         };
         Self::new(status, text)
@@ -55,10 +65,14 @@ impl From<Error> for Refusal {
 }
 
 pub(super) fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
+    let body = Full::new(body.into())
+        .map_err(|never| match never {})
+        .boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -73,10 +87,14 @@ pub(super) fn stream(
 ) -> Response<Body> {
     use futures::TryStreamExt as _;
     let mut response = Response::new(StreamBody::new(chunks.map_ok(Frame::data)).boxed_unsync());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
 pub(super) fn empty() -> Body {
-    Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(Bytes::new())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }

@@ -37,11 +37,23 @@ pub(super) struct Target {
 
 /// Decodes a path into a route. Segments are percent-decoded after splitting, so an escaped slash stays inside its segment.
 pub(super) fn route(method: &Method, path: &str) -> Route {
-    let Some(segments) = segments(path) else { return Route::Unknown };
+    let Some(segments) = segments(path) else {
+        return Route::Unknown;
+    };
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let get = |found: Route| if *method == Method::GET { found } else { Route::WrongMethod("GET") };
+    let get = |found: Route| {
+        if *method == Method::GET {
+            found
+        } else {
+            Route::WrongMethod("GET")
+        }
+    };
     let stream = |found: Route| {
-        if *method == Method::GET || *method == Method::POST { found } else { Route::WrongMethod("GET, POST") }
+        if *method == Method::GET || *method == Method::POST {
+            found
+        } else {
+            Route::WrongMethod("GET, POST")
+        }
     };
     match segments.as_slice() {
         ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] => get(Route::Healthz),
@@ -52,12 +64,16 @@ pub(super) fn route(method: &Method, path: &str) -> Route {
         ["runningpods"] => get(Route::RunningPods),
         ["stats", "summary"] => get(Route::StatsSummary),
         ["configz"] => get(Route::Configz),
-        ["containerLogs", namespace, pod, container] => get(Route::Logs(target(namespace, pod, None, container))),
+        ["containerLogs", namespace, pod, container] => {
+            get(Route::Logs(target(namespace, pod, None, container)))
+        }
         ["exec", namespace, pod, container] => stream(Route::Exec(target(namespace, pod, None, container))),
         ["exec", namespace, pod, uid, container] => {
             stream(Route::Exec(target(namespace, pod, Some(*uid), container)))
         }
-        ["attach", namespace, pod, container] => stream(Route::Attach(target(namespace, pod, None, container))),
+        ["attach", namespace, pod, container] => {
+            stream(Route::Attach(target(namespace, pod, None, container)))
+        }
         ["attach", namespace, pod, uid, container] => {
             stream(Route::Attach(target(namespace, pod, Some(*uid), container)))
         }
@@ -83,7 +99,10 @@ fn target(namespace: &str, pod: &str, uid: Option<&str>, container: &str) -> Tar
 
 /// The non-empty segments of a path, decoded; None when an escape is broken or a segment is not UTF-8.
 fn segments(path: &str) -> Option<Vec<String>> {
-    path.split('/').filter(|segment| !segment.is_empty()).map(percent_decode).collect()
+    path.split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(percent_decode)
+        .collect()
 }
 
 /// Decodes `%xx`; None when an escape is broken or the result is not UTF-8.
@@ -109,7 +128,10 @@ pub(super) fn query_pairs(query: &str) -> Option<Vec<(String, String)>> {
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((percent_decode(&key.replace('+', " "))?, percent_decode(&value.replace('+', " "))?))
+            Some((
+                percent_decode(&key.replace('+', " "))?,
+                percent_decode(&value.replace('+', " "))?,
+            ))
         })
         .collect()
 }
@@ -127,12 +149,32 @@ mod tests {
             ("GET", "/pods", Route::Pods),
             ("GET", "/stats/summary", Route::StatsSummary),
             ("GET", "/metrics/resource", Route::MetricsResource),
-            ("GET", "/containerLogs/default/web/main", Route::Logs(web("main", None))),
+            (
+                "GET",
+                "/containerLogs/default/web/main",
+                Route::Logs(web("main", None)),
+            ),
             ("POST", "/exec/default/web/main", Route::Exec(web("main", None))),
-            ("GET", "/exec/default/web/u-1/main", Route::Exec(web("main", Some("u-1")))),
-            ("POST", "/attach/default/web/main", Route::Attach(web("main", None))),
-            ("POST", "/portForward/default/web", Route::PortForward(web("", None))),
-            ("DELETE", "/exec/default/web/main", Route::WrongMethod("GET, POST")),
+            (
+                "GET",
+                "/exec/default/web/u-1/main",
+                Route::Exec(web("main", Some("u-1"))),
+            ),
+            (
+                "POST",
+                "/attach/default/web/main",
+                Route::Attach(web("main", None)),
+            ),
+            (
+                "POST",
+                "/portForward/default/web",
+                Route::PortForward(web("", None)),
+            ),
+            (
+                "DELETE",
+                "/exec/default/web/main",
+                Route::WrongMethod("GET, POST"),
+            ),
             ("POST", "/pods", Route::WrongMethod("GET")),
             ("GET", "/nothing/here", Route::Unknown),
             ("GET", "/exec/default/%zz/main", Route::Unknown),

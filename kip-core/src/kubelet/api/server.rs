@@ -47,7 +47,9 @@ pub struct EndpointServer {
 
 impl fmt::Debug for EndpointServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointServer").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("EndpointServer")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,16 +70,19 @@ impl EndpointServer {
         let tls = serving_config(config, node, internal_ip)?;
         let listener = TcpListener::bind(config.listen).await.map_err(|source| {
             let (kind, text) = match source.kind() {
-                std::io::ErrorKind::AddrInUse => {
-                    (ErrorKind::AlreadyExists, "the port is taken: stop what listens there, or choose another (0 takes a free one)")
-                }
+                std::io::ErrorKind::AddrInUse => (
+                    ErrorKind::AlreadyExists,
+                    "the port is taken: stop what listens there, or choose another (0 takes a free one)",
+                ),
                 _ => (ErrorKind::Unavailable, "the address cannot be listened on"),
             };
-            Error::new(kind, OPERATION, text).with_context("listen", config.listen).with_source(source)
+            Error::new(kind, OPERATION, text)
+                .with_context("listen", config.listen)
+                .with_source(source)
         })?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| Error::new(ErrorKind::Unexpected, OPERATION, "no local address").with_source(source))?;
+        let address = listener.local_addr().map_err(|source| {
+            Error::new(ErrorKind::Unexpected, OPERATION, "no local address").with_source(source)
+        })?;
         let handler = Handler {
             node: node.clone(),
             started: Timestamp::now(),
@@ -87,7 +92,12 @@ impl EndpointServer {
             sampler: Sampler::default(),
             metrics: None,
         };
-        Ok(Self { listener, address, tls: TlsAcceptor::from(Arc::new(tls)), handler: Arc::new(handler) })
+        Ok(Self {
+            listener,
+            address,
+            tls: TlsAcceptor::from(Arc::new(tls)),
+            handler: Arc::new(handler),
+        })
     }
 
     /// Serves this text at `/metrics`.
@@ -112,7 +122,9 @@ impl EndpointServer {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             // The semaphore is never closed, so a permit always comes.
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                return;
+            };
             let socket = tokio::select! {
                 () = &mut shutdown => break,
                 accepted = self.listener.accept() => match accepted {
@@ -148,15 +160,26 @@ async fn serve(
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let identity = certificate.and_then(|leaf| Identity::of_certificate(leaf)).map(Arc::new);
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first());
+    let identity = certificate
+        .and_then(|leaf| Identity::of_certificate(leaf))
+        .map(Arc::new);
     let service = service_fn(move |request| {
         let (handler, identity) = (Arc::clone(&handler), identity.clone());
         async move { Ok::<_, std::convert::Infallible>(handler.answer(identity.as_deref(), request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE);
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(error = %Chain::of(&*error), "a connection broke");
     }
@@ -175,10 +198,11 @@ pub fn serving_config(config: &EndpointConfig, node: &NodeName, internal_ip: IpA
         ServingCertificate::Given { certificate, key } => (certificate.clone(), key.clone()),
         ServingCertificate::SelfSigned => issue(None, node, internal_ip)
             .map_err(|source| invalid("a self-signed certificate could not be made", source.into()))?,
-        ServingCertificate::SignedBy { ca_certificate, ca_key } => {
-            issue(Some((ca_certificate, ca_key)), node, internal_ip)
-                .map_err(|source| invalid("the certificate authority could not sign", source.into()))?
-        }
+        ServingCertificate::SignedBy {
+            ca_certificate,
+            ca_key,
+        } => issue(Some((ca_certificate, ca_key)), node, internal_ip)
+            .map_err(|source| invalid("the certificate authority could not sign", source.into()))?,
     };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate.as_bytes())
         .collect::<Result<_, _>>()
@@ -194,8 +218,11 @@ pub fn serving_config(config: &EndpointConfig, node: &NodeName, internal_ip: IpA
         Some(pem) => {
             let mut roots = RootCertStore::empty();
             for authority in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let authority = authority.map_err(|source| invalid("the client CA is not PEM", source.into()))?;
-                roots.add(authority).map_err(|source| invalid("the client CA cannot be used", source.into()))?;
+                let authority =
+                    authority.map_err(|source| invalid("the client CA is not PEM", source.into()))?;
+                roots
+                    .add(authority)
+                    .map_err(|source| invalid("the client CA cannot be used", source.into()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
@@ -204,9 +231,12 @@ pub fn serving_config(config: &EndpointConfig, node: &NodeName, internal_ip: IpA
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut tls = builder
-        .with_single_cert(chain, key)
-        .map_err(|source| invalid("the serving certificate and key do not fit together", source.into()))?;
+    let mut tls = builder.with_single_cert(chain, key).map_err(|source| {
+        invalid(
+            "the serving certificate and key do not fit together",
+            source.into(),
+        )
+    })?;
     // An upgrade does not exist in HTTP/2.
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(tls)
@@ -218,7 +248,12 @@ fn issue(
     node: &NodeName,
     internal_ip: IpAddr,
 ) -> Result<(String, String), rcgen::Error> {
-    let names = [node.to_string(), internal_ip.to_string(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names = [
+        node.to_string(),
+        internal_ip.to_string(),
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+    ];
     let mut params = CertificateParams::new(names)?;
     let mut subject = DistinguishedName::new();
     subject.push(DnType::OrganizationName, "system:nodes");

@@ -37,7 +37,11 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// Samples not older than [`FRESH`]. Scrapes at the same time share one round.
-    pub(super) async fn samples(&self, directory: &dyn PodDirectory, runtime: &dyn PodRuntime) -> Arc<Vec<Sample>> {
+    pub(super) async fn samples(
+        &self,
+        directory: &dyn PodDirectory,
+        runtime: &dyn PodRuntime,
+    ) -> Arc<Vec<Sample>> {
         let mut last = self.last.lock().await;
         if let Some((at, samples)) = &*last
             && at.elapsed() < FRESH
@@ -62,7 +66,11 @@ impl Sampler {
                 }
             }
         });
-        let samples: Vec<Sample> = asked.buffer_unordered(AT_ONCE).filter_map(async |sample| sample).collect().await;
+        let samples: Vec<Sample> = asked
+            .buffer_unordered(AT_ONCE)
+            .filter_map(async |sample| sample)
+            .collect()
+            .await;
         let samples = Arc::new(samples);
         *last = Some((Instant::now(), Arc::clone(&samples)));
         samples
@@ -71,7 +79,8 @@ impl Sampler {
 
 /// `/stats/summary`: the node as the sum of its pods.
 pub(super) fn summary(node: &NodeName, started: Timestamp, samples: &[Sample], now: Timestamp) -> Value {
-    let total = |of: fn(&ContainerStats) -> u64| -> u64 { samples.iter().map(|sample| sum(&sample.stats, of)).sum() };
+    let total =
+        |of: fn(&ContainerStats) -> u64| -> u64 { samples.iter().map(|sample| sum(&sample.stats, of)).sum() };
     json!({
         "node": {
             "nodeName": node.as_str(),
@@ -125,25 +134,55 @@ fn sum(stats: &PodStats, of: fn(&ContainerStats) -> u64) -> u64 {
 /// order container, pod, namespace, which both metrics-server and the virtual-kubelet suite accept.
 pub(super) fn resource_metrics(samples: &[Sample], now: Timestamp) -> String {
     let mut out = String::new();
-    let node_cpu: f64 = samples.iter().map(|sample| seconds(sum(&sample.stats, |c| c.cpu_nanoseconds))).sum();
-    let node_memory: u64 = samples.iter().map(|sample| sum(&sample.stats, |c| c.memory_working_set_bytes)).sum();
+    let node_cpu: f64 = samples
+        .iter()
+        .map(|sample| seconds(sum(&sample.stats, |c| c.cpu_nanoseconds)))
+        .sum();
+    let node_memory: u64 = samples
+        .iter()
+        .map(|sample| sum(&sample.stats, |c| c.memory_working_set_bytes))
+        .sum();
     let at = now.as_millisecond();
-    head(&mut out, "node_cpu_usage_seconds_total", "counter", "Cumulative CPU time of the node's pods in seconds");
+    head(
+        &mut out,
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative CPU time of the node's pods in seconds",
+    );
     line(&mut out, "node_cpu_usage_seconds_total", &[], node_cpu, at);
-    head(&mut out, "node_memory_working_set_bytes", "gauge", "Working set of the node's pods in bytes");
+    head(
+        &mut out,
+        "node_memory_working_set_bytes",
+        "gauge",
+        "Working set of the node's pods in bytes",
+    );
     line(&mut out, "node_memory_working_set_bytes", &[], node_memory, at);
 
-    type Series = (&'static str, &'static str, &'static str, fn(&ContainerStats) -> Option<f64>);
+    type Series = (
+        &'static str,
+        &'static str,
+        &'static str,
+        fn(&ContainerStats) -> Option<f64>,
+    );
     const CONTAINER: [Series; 3] = [
-        ("container_cpu_usage_seconds_total", "counter", "Cumulative CPU time of the container in seconds", |c| {
-            Some(seconds(c.cpu_nanoseconds))
-        }),
-        ("container_memory_working_set_bytes", "gauge", "Working set of the container in bytes", |c| {
-            Some(float(c.memory_working_set_bytes))
-        }),
-        ("container_start_time_seconds", "gauge", "Start time of the container since the Unix epoch in seconds", |c| {
-            c.started_at.map(|at| at.as_duration().as_secs_f64())
-        }),
+        (
+            "container_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative CPU time of the container in seconds",
+            |c| Some(seconds(c.cpu_nanoseconds)),
+        ),
+        (
+            "container_memory_working_set_bytes",
+            "gauge",
+            "Working set of the container in bytes",
+            |c| Some(float(c.memory_working_set_bytes)),
+        ),
+        (
+            "container_start_time_seconds",
+            "gauge",
+            "Start time of the container since the Unix epoch in seconds",
+            |c| c.started_at.map(|at| at.as_duration().as_secs_f64()),
+        ),
     ];
     for (name, kind, help, of) in CONTAINER {
         head(&mut out, name, kind, help);
@@ -151,33 +190,67 @@ pub(super) fn resource_metrics(samples: &[Sample], now: Timestamp) -> String {
             let (pod, namespace) = names(&sample.pod);
             for container in &sample.stats.containers {
                 if let Some(value) = of(container) {
-                    let labels = [("container", container.name.as_str()), ("pod", pod), ("namespace", namespace)];
+                    let labels = [
+                        ("container", container.name.as_str()),
+                        ("pod", pod),
+                        ("namespace", namespace),
+                    ];
                     line(&mut out, name, &labels, value, sample.stats.at.as_millisecond());
                 }
             }
         }
     }
-    head(&mut out, "pod_cpu_usage_seconds_total", "counter", "Cumulative CPU time of the pod in seconds");
+    head(
+        &mut out,
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative CPU time of the pod in seconds",
+    );
     for sample in samples {
         let (pod, namespace) = names(&sample.pod);
         let value = seconds(sum(&sample.stats, |c| c.cpu_nanoseconds));
         let labels = [("namespace", namespace), ("pod", pod)];
-        line(&mut out, "pod_cpu_usage_seconds_total", &labels, value, sample.stats.at.as_millisecond());
+        line(
+            &mut out,
+            "pod_cpu_usage_seconds_total",
+            &labels,
+            value,
+            sample.stats.at.as_millisecond(),
+        );
     }
-    head(&mut out, "pod_memory_working_set_bytes", "gauge", "Working set of the pod in bytes");
+    head(
+        &mut out,
+        "pod_memory_working_set_bytes",
+        "gauge",
+        "Working set of the pod in bytes",
+    );
     for sample in samples {
         let (pod, namespace) = names(&sample.pod);
         let value = sum(&sample.stats, |c| c.memory_working_set_bytes);
         let labels = [("namespace", namespace), ("pod", pod)];
-        line(&mut out, "pod_memory_working_set_bytes", &labels, value, sample.stats.at.as_millisecond());
+        line(
+            &mut out,
+            "pod_memory_working_set_bytes",
+            &labels,
+            value,
+            sample.stats.at.as_millisecond(),
+        );
     }
-    head(&mut out, "resource_scrape_error", "gauge", "1 if there was an error while getting the metrics, 0 otherwise");
+    head(
+        &mut out,
+        "resource_scrape_error",
+        "gauge",
+        "1 if there was an error while getting the metrics, 0 otherwise",
+    );
     line(&mut out, "resource_scrape_error", &[], 0, at);
     out
 }
 
 fn names(pod: &Pod) -> (&str, &str) {
-    (pod.metadata.name.as_deref().unwrap_or_default(), pod.metadata.namespace.as_deref().unwrap_or_default())
+    (
+        pod.metadata.name.as_deref().unwrap_or_default(),
+        pod.metadata.namespace.as_deref().unwrap_or_default(),
+    )
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
@@ -223,8 +296,16 @@ mod tests {
             started_at: Some(at),
             ..ContainerStats::default()
         };
-        let stats = PodStats { at, containers: vec![container], network_rx_bytes: 1, network_tx_bytes: 2 };
-        Sample { pod: Arc::new(pod), stats }
+        let stats = PodStats {
+            at,
+            containers: vec![container],
+            network_rx_bytes: 1,
+            network_tx_bytes: 2,
+        };
+        Sample {
+            pod: Arc::new(pod),
+            stats,
+        }
     }
 
     #[test]

@@ -25,22 +25,40 @@ pub(super) fn stream_kind(route: &Route, query: &str) -> Result<StreamKind, Refu
         if stdin || stdout || stderr {
             Ok(())
         } else {
-            Err(bad("you must specify at least 1 of stdin, stdout, stderr".to_owned()))
+            Err(bad(
+                "you must specify at least 1 of stdin, stdout, stderr".to_owned()
+            ))
         }
     };
     match route {
         Route::Exec(target) => {
             need_a_stream()?;
-            let command: Vec<String> =
-                pairs.iter().filter(|(key, _)| key == "command").map(|(_, value)| value.clone()).collect();
+            let command: Vec<String> = pairs
+                .iter()
+                .filter(|(key, _)| key == "command")
+                .map(|(_, value)| value.clone())
+                .collect();
             if command.is_empty() {
                 return Err(bad("you must specify a command".to_owned()));
             }
-            Ok(StreamKind::Exec { container: target.container.clone(), command, stdin, stdout, stderr, tty })
+            Ok(StreamKind::Exec {
+                container: target.container.clone(),
+                command,
+                stdin,
+                stdout,
+                stderr,
+                tty,
+            })
         }
         Route::Attach(target) => {
             need_a_stream()?;
-            Ok(StreamKind::Attach { container: target.container.clone(), stdin, stdout, stderr, tty })
+            Ok(StreamKind::Attach {
+                container: target.container.clone(),
+                stdin,
+                stdout,
+                stderr,
+                tty,
+            })
         }
         _ => {
             let ports = pairs
@@ -48,7 +66,9 @@ pub(super) fn stream_kind(route: &Route, query: &str) -> Result<StreamKind, Refu
                 .filter(|(key, _)| key == "port" || key == "ports")
                 .flat_map(|(_, value)| value.split(','))
                 .map(|port| match port.parse::<u16>() {
-                    Ok(0) | Err(_) => Err(bad(format!("port must be a number from 1 to 65535, not {port:?}"))),
+                    Ok(0) | Err(_) => Err(bad(format!(
+                        "port must be a number from 1 to 65535, not {port:?}"
+                    ))),
                     Ok(port) => Ok(port),
                 })
                 .collect::<Result<_, _>>()?;
@@ -71,7 +91,10 @@ mod tests {
     #[test]
     fn exec_gets_its_command_and_streams_in_order() {
         assert_eq!(
-            parse("/exec/d/p/main", "command=sh&command=-c&input=1&output=1&error=1&tty=1"),
+            parse(
+                "/exec/d/p/main",
+                "command=sh&command=-c&input=1&output=1&error=1&tty=1"
+            ),
             Ok(StreamKind::Exec {
                 container: "main".into(),
                 command: vec!["sh".into(), "-c".into()],
@@ -81,7 +104,10 @@ mod tests {
                 tty: true,
             })
         );
-        assert_eq!(parse("/portForward/d/p", "port=80&port=81"), Ok(StreamKind::PortForward { ports: vec![80, 81] }));
+        assert_eq!(
+            parse("/portForward/d/p", "port=80&port=81"),
+            Ok(StreamKind::PortForward { ports: vec![80, 81] })
+        );
     }
 
     #[test]
