@@ -1,5 +1,6 @@
 //! The virtual kubelet: a Kubernetes Node, its pods and its HTTPS endpoint.
 
+pub mod api;
 mod config;
 mod demand;
 mod errors;
