@@ -44,10 +44,14 @@ enum Task {
     )]
     Test,
     /// Run everything a change must pass: tests, lints, documentation, budgets, both end-to-end suites, the demo.
-    #[command(
-        after_help = "Example:\n  cargo xtask ci      # what .ci/run does; about an hour on a fresh machine"
-    )]
-    Ci,
+    #[command(after_help = "Examples:\n  \
+        cargo xtask ci                 # what .ci/run does; about an hour on a fresh machine\n  \
+        cargo xtask ci --only clippy")]
+    Ci {
+        /// Only checks whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
     /// Measure what this project promises and write benches/README.md (needs root).
     #[command(after_help = "Example:\n  cargo xtask bench       # fails when a budget is exceeded")]
     Bench,
@@ -93,7 +97,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Demo => demo::run(),
         Task::Test => ci::test(),
         Task::Bench => bench::run(),
-        Task::Ci => ci::run_all(),
+        Task::Ci { only } => ci::checks(&only),
         Task::ControlPlane { serve } => {
             let folder = control_plane::provide()?;
             println!("{}", folder.display());
