@@ -1,2 +1,55 @@
-//! kip-cell
-fn main() {}
+//! The `kip-cell` command: reads the boot configuration and runs the agent until it is told to end.
+
+mod args;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use kip_cell::{Agent, load_boot_config};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use args::{Args, LogFormat};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    start_logging(args.log_format);
+    // One thread is enough for one pod, and keeps the agent small.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(KEEP_THREADS).build();
+    let result = runtime.context("cannot start").and_then(|runtime| runtime.block_on(run(&args)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Threads that did blocking work go soon, with their stacks.
+const KEEP_THREADS: std::time::Duration = std::time::Duration::from_secs(2);
+
+async fn run(args: &Args) -> anyhow::Result<()> {
+    let config = load_boot_config(&args.config_path())?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let agent = Agent::bind(&config).await?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    agent.run(shutdown).await?;
+    Ok(())
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
