@@ -9,14 +9,22 @@ pub(crate) fn api_error(operation: &'static str, error: kube::Error) -> Error {
     match error {
         kube::Error::Api(status) => {
             let kind = kind_of(status.code, &status.reason);
-            let hint = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+            let hint = status
+                .details
+                .as_ref()
+                .map_or(0, |details| details.retry_after_seconds);
             let message = if status.message.is_empty() {
                 format!("the Kubernetes API answered {} {}", status.code, status.reason)
             } else {
                 status.message.clone()
             };
             let error = Error::new(kind, operation, message).with_context("status", status.code);
-            if hint > 0 && matches!(kind, ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::Timeout) {
+            if hint > 0
+                && matches!(
+                    kind,
+                    ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::Timeout
+                )
+            {
                 return error.with_retry(Retry::After(Some(Duration::from_secs(u64::from(hint)))));
             }
             error
@@ -71,6 +79,18 @@ pub(crate) fn is_missing(error: &kube::Error) -> bool {
 /// Whether the API said that somebody else was first.
 pub(crate) fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// Sends a review or a token request: kinds the API answers at once and never stores.
+pub(crate) async fn post<T>(client: &kube::Client, path: &str, body: &serde_json::Value) -> Result<T, kube::Error>
+where
+    T: serde::de::DeserializeOwned,
+{
+    let request = http::Request::post(path)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(body.to_string().into_bytes())
+        .map_err(kube::Error::HttpError)?;
+    client.request(request).await
 }
 
 #[cfg(test)]

@@ -159,7 +159,10 @@ mod tests {
         let second = desired(&config, Some(&first), "uid-2", now);
         let owners = second.metadata.owner_references.expect("an owner");
         assert_eq!(owners.len(), 1);
-        assert_eq!((owners[0].uid.as_str(), owners[0].kind.as_str()), ("uid-2", "Node"));
+        assert_eq!(
+            (owners[0].uid.as_str(), owners[0].kind.as_str()),
+            ("uid-2", "Node")
+        );
         assert_eq!(second.metadata.resource_version.as_deref(), Some("7"));
         let spec = second.spec.expect("a spec");
         assert_eq!(spec.lease_duration_seconds, Some(40));

@@ -6,10 +6,12 @@ mod demand;
 mod errors;
 mod handle;
 mod lease;
+mod manifest;
 mod node;
 mod pods;
 mod quantity;
 mod registry;
+mod status;
 
 pub use config::{
     EndpointConfig, KubeletConfig, NodeConfig, NodeTaint, PodsConfig, ServingCertificate, SizingBasis,

@@ -111,7 +111,9 @@ impl PodWatcher {
 
     fn seen(&self, pod: Pod) {
         let Some(uid) = uid_of(&pod) else { return };
-        let Some(entry) = self.registry.see(pod) else { return };
+        let Some(entry) = self.registry.see(pod) else {
+            return;
+        };
         let fingerprint = fingerprint(&entry.pod);
         if entry.told == Some(fingerprint) {
             return;
@@ -131,7 +133,9 @@ impl PodWatcher {
     }
 
     fn touch(&self, uid: &PodUid) {
-        let Some(entry) = self.registry.get(uid) else { return };
+        let Some(entry) = self.registry.get(uid) else {
+            return;
+        };
         if entry.told.is_some()
             && let Some(intent @ PodIntent::Run { .. }) = intent(&entry, &self.config.pods, true)
         {
@@ -141,7 +145,9 @@ impl PodWatcher {
 }
 
 async fn sleep_until(at: Option<Timestamp>) {
-    let Some(at) = at else { return std::future::pending().await };
+    let Some(at) = at else {
+        return std::future::pending().await;
+    };
     let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
     tokio::time::sleep(wait).await;
 }

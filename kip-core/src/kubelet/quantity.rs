@@ -187,7 +187,9 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_refused_with_the_text_and_the_fix() {
-        for text in ["", "m", "1.2.3", "1 Gi", "Gi", "1KI", "1g", "e3", "1e", "1e1234", "0x10", "1i", "٣"] {
+        for text in [
+            "", "m", "1.2.3", "1 Gi", "Gi", "1KI", "1g", "e3", "1e", "1e1234", "0x10", "1i", "٣",
+        ] {
             assert!(matches!(whole(text), Err(QuantityError::Malformed(_))), "{text}");
         }
         assert!(matches!(whole("-1"), Err(QuantityError::Negative(_))));

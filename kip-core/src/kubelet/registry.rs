@@ -138,11 +138,7 @@ impl PodRegistry {
 
     /// Puts a token's renewal off, because it was just asked for.
     pub(crate) fn renewal_asked(&self, uid: &PodUid, again_at: Timestamp) {
-        if let Some(built) = self
-            .locked()
-            .get_mut(uid)
-            .and_then(|entry| entry.built.as_mut())
-        {
+        if let Some(built) = self.locked().get_mut(uid).and_then(|entry| entry.built.as_mut()) {
             built.renew_at = Some(again_at);
         }
     }

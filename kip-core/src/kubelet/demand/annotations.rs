@@ -78,7 +78,9 @@ fn is_cidr(text: &str) -> bool {
     let Some((address, bits)) = text.split_once('/') else {
         return false;
     };
-    let Ok(bits) = bits.parse::<u8>() else { return false };
+    let Ok(bits) = bits.parse::<u8>() else {
+        return false;
+    };
     match address.parse() {
         Ok(std::net::IpAddr::V4(_)) => bits <= 32,
         Ok(std::net::IpAddr::V6(_)) => bits <= 128,

@@ -13,7 +13,7 @@ use super::config::PodsConfig;
 use crate::ids::{PodRef, PodUid};
 use crate::model::{Bytes, CapacityType, CpuMillis, PodDemand};
 
-pub(crate) use resources::ResourceTotals;
+pub(crate) use resources::is_sidecar;
 
 /// Instance type the virtual node carries as its label; selecting it selects the node, not a size.
 pub(crate) const VIRTUAL_INSTANCE_TYPE: &str = "kip";

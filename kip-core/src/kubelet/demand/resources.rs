@@ -65,11 +65,7 @@ pub(super) fn totals(pod: &Pod, basis: SizingBasis) -> Result<ResourceTotals, Re
     }
     let mut together = sidecars;
     for (i, container) in spec.containers.iter().enumerate() {
-        together = together.plus(&of_container(
-            container,
-            &format!("spec.containers[{i}]"),
-            basis,
-        )?);
+        together = together.plus(&of_container(container, &format!("spec.containers[{i}]"), basis)?);
     }
     let mut total = together.max(&largest_step);
 

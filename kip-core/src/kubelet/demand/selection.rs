@@ -10,8 +10,14 @@ use crate::model::{Architecture, CapacityType};
 
 const ARCH: [&str; 2] = ["kubernetes.io/arch", "beta.kubernetes.io/arch"];
 const OS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
-const ZONE: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
-const TYPE: [&str; 2] = ["node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type"];
+const ZONE: [&str; 2] = [
+    "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/zone",
+];
+const TYPE: [&str; 2] = [
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+];
 const CAPACITY: [&str; 2] = ["kip.elotl.co/capacity-type", "karpenter.sh/capacity-type"];
 
 /// Where a pod may run.
@@ -94,7 +100,9 @@ fn none_of(key: &str, values: &BTreeSet<String>, fix: &str) -> Refusal {
     } else {
         joined(values)
     };
-    Refusal::unsupported(format!("The pod's selectors for {key} leave {found}; allow {fix}."))
+    Refusal::unsupported(format!(
+        "The pod's selectors for {key} leave {found}; allow {fix}."
+    ))
 }
 
 fn joined(values: &BTreeSet<String>) -> String {

@@ -49,7 +49,11 @@ fn of_spec(spec: &PodSpec) -> Result<(), Refusal> {
             os.name
         )));
     }
-    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+    if spec
+        .resource_claims
+        .as_ref()
+        .is_some_and(|claims| !claims.is_empty())
+    {
         return Err(Refusal::unsupported(
             "spec.resourceClaims: dynamic resource allocation is not offered; request an extended resource instead.",
         ));

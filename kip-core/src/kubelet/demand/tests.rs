@@ -38,19 +38,36 @@ fn read(pod: &Pod) -> PodDemand {
 }
 
 fn refused(pod: &Pod) -> String {
-    demand(pod, &PodsConfig::default()).expect_err("must be refused").message
+    demand(pod, &PodsConfig::default())
+        .expect_err("must be refused")
+        .message
 }
 
 #[test]
 fn a_cell_holds_what_runs_together_or_containers_are_killed_for_memory() {
-    let small = || container(json!({ "cpu": "100m", "memory": "64Mi" }), json!({ "memory": "128Mi" }));
+    let small = || {
+        container(
+            json!({ "cpu": "100m", "memory": "64Mi" }),
+            json!({ "memory": "128Mi" }),
+        )
+    };
     let mut sidecar = small();
     sidecar["restartPolicy"] = json!("Always");
     let big = container(json!({ "cpu": "1", "memory": "32Mi" }), json!({}));
     for (name, spec, limits, requests) in [
         ("nothing asked", json!({}), (0, 0), (0, 0)),
-        ("a limit beats a request", json!({ "containers": [small()] }), (100, 128), (100, 64)),
-        ("containers add up", json!({ "containers": [small(), small()] }), (200, 256), (200, 128)),
+        (
+            "a limit beats a request",
+            json!({ "containers": [small()] }),
+            (100, 128),
+            (100, 64),
+        ),
+        (
+            "containers add up",
+            json!({ "containers": [small(), small()] }),
+            (200, 256),
+            (200, 128),
+        ),
         (
             "an init container runs alone",
             json!({ "containers": [small()], "initContainers": [big.clone()] }),
@@ -116,7 +133,10 @@ fn selectors_and_affinity_together_say_where_or_a_binary_meets_the_wrong_process
     })));
     assert_eq!(demand.architectures, [Architecture::Arm64].into());
     assert_eq!(demand.zones, [Zone::new("a"), Zone::new("b")].into());
-    assert_eq!(demand.capacity_types, [CapacityType::OnDemand, CapacityType::Spot].into());
+    assert_eq!(
+        demand.capacity_types,
+        [CapacityType::OnDemand, CapacityType::Spot].into()
+    );
     assert_eq!(demand.instance_type, None);
 
     let either = read(&pod(json!({ "affinity": { "nodeAffinity": {
@@ -127,8 +147,14 @@ fn selectors_and_affinity_together_say_where_or_a_binary_meets_the_wrong_process
     assert!(either.architectures.is_empty(), "the second term allows any");
 
     for (spec, part) in [
-        (json!({ "nodeSelector": { "kubernetes.io/os": "windows" } }), "linux"),
-        (json!({ "nodeSelector": { "kubernetes.io/arch": "s390x" } }), "s390x"),
+        (
+            json!({ "nodeSelector": { "kubernetes.io/os": "windows" } }),
+            "linux",
+        ),
+        (
+            json!({ "nodeSelector": { "kubernetes.io/arch": "s390x" } }),
+            "s390x",
+        ),
         (
             json!({ "affinity": affinity(json!([{ "key": "topology.kubernetes.io/zone", "operator": "NotIn", "values": ["a"] }])) }),
             "list the allowed values with In",
@@ -172,14 +198,35 @@ fn annotations_of_the_old_kip_still_work_and_wrong_ones_say_so() {
 #[test]
 fn what_is_not_offered_is_refused_by_its_name() {
     for (spec, part) in [
-        (json!({ "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "x" } }] }), "persistentVolumeClaim"),
-        (json!({ "volumes": [{ "name": "v", "csi": { "driver": "x" } }] }), "csi"),
-        (json!({ "volumes": [{ "name": "v", "fromTheFuture": {} }] }), "unknown to this version"),
-        (json!({ "volumes": [{ "name": "v", "projected": { "sources": [{ "clusterTrustBundle": { "path": "p" } }] } }] }), "projects"),
-        (json!({ "resourceClaims": [{ "name": "x" }] }), "spec.resourceClaims"),
+        (
+            json!({ "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "x" } }] }),
+            "persistentVolumeClaim",
+        ),
+        (
+            json!({ "volumes": [{ "name": "v", "csi": { "driver": "x" } }] }),
+            "csi",
+        ),
+        (
+            json!({ "volumes": [{ "name": "v", "fromTheFuture": {} }] }),
+            "unknown to this version",
+        ),
+        (
+            json!({ "volumes": [{ "name": "v", "projected": { "sources": [{ "clusterTrustBundle": { "path": "p" } }] } }] }),
+            "projects",
+        ),
+        (
+            json!({ "resourceClaims": [{ "name": "x" }] }),
+            "spec.resourceClaims",
+        ),
         (json!({ "runtimeClassName": "gvisor" }), "gvisor"),
-        (json!({ "containers": [container(json!({ "hugepages-2Mi": "4Mi" }), json!({}))] }), "hugepages-2Mi"),
-        (json!({ "containers": [container(json!({ "cpu": "lots" }), json!({}))] }), "spec.containers[0].resources, cpu"),
+        (
+            json!({ "containers": [container(json!({ "hugepages-2Mi": "4Mi" }), json!({}))] }),
+            "hugepages-2Mi",
+        ),
+        (
+            json!({ "containers": [container(json!({ "cpu": "lots" }), json!({}))] }),
+            "spec.containers[0].resources, cpu",
+        ),
     ] {
         let message = refused(&pod(spec));
         assert!(message.contains(part), "{message}");

@@ -62,7 +62,7 @@ impl NodeKeeper {
 
     async fn keep(&self) {
         let name = self.config.name.as_str();
-        let mut node = self.register_until_done().await;
+        self.register_until_done().await;
         let mut events = watcher(
             self.api.clone(),
             watcher::Config::default().fields(&format!("metadata.name={name}")),
@@ -79,10 +79,9 @@ impl NodeKeeper {
                     Some(Ok(watcher::Event::Init)) => { listed = false; false }
                     Some(Ok(watcher::Event::InitApply(seen) | watcher::Event::Apply(seen))) => {
                         listed = true;
-                        node = seen;
-                        object::drifted(&self.config, self.port, &node)
-                            || object::unlabelled(&self.config, &node)
-                            || object::missing_taint(&self.config, &node).is_some()
+                        object::drifted(&self.config, self.port, &seen)
+                            || object::unlabelled(&self.config, &seen)
+                            || object::missing_taint(&self.config, &seen).is_some()
                     }
                     Some(Ok(watcher::Event::InitDone)) if listed => false,
                     Some(Ok(watcher::Event::InitDone | watcher::Event::Delete(_))) => {
@@ -98,23 +97,23 @@ impl NodeKeeper {
                 },
             };
             if write {
-                node = self.register_until_done().await;
+                self.register_until_done().await;
                 written_at = tokio::time::Instant::now();
             }
         }
     }
 
-    async fn register_until_done(&self) -> Node {
+    async fn register_until_done(&self) {
         loop {
             match self.register().await {
                 Ok(node) => {
-                    let uid = node.metadata.uid.clone();
+                    let uid = node.metadata.uid;
                     self.uid.send_if_modified(|known| {
                         let changed = *known != uid;
                         known.clone_from(&uid);
                         changed
                     });
-                    return node;
+                    return;
                 }
                 Err(error) => {
                     tracing::warn!(node = self.config.name.as_str(), error = %error.chain(), "the Node object could not be written; trying again");
@@ -133,11 +132,7 @@ impl NodeKeeper {
         };
         let status = object::status(&self.config, self.port, Some(&live), Timestamp::now());
         self.api
-            .patch_status(
-                name,
-                &PatchParams::apply(MANAGER).force(),
-                &Patch::Apply(&status),
-            )
+            .patch_status(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&status))
             .await
             .map_err(failed)
     }

@@ -4,3 +4,4 @@ mod keeper;
 mod object;
 
 pub(crate) use keeper::{NodeKeeper, NodeUid};
+pub(crate) use object::seconds;

@@ -48,7 +48,10 @@ pub(super) fn labels(config: &KubeletConfig) -> BTreeMap<String, String> {
     set("beta.kubernetes.io/os", &node.operating_system);
     set("kubernetes.io/arch", &node.architecture);
     set("beta.kubernetes.io/arch", &node.architecture);
-    set("node.kubernetes.io/instance-type", crate::kubelet::demand::VIRTUAL_INSTANCE_TYPE);
+    set(
+        "node.kubernetes.io/instance-type",
+        crate::kubelet::demand::VIRTUAL_INSTANCE_TYPE,
+    );
     if let Some(region) = &node.region {
         set("topology.kubernetes.io/region", region);
     }
@@ -185,7 +188,8 @@ pub(super) fn drifted(config: &KubeletConfig, port: u16, live: &Node) -> bool {
 /// Whether the Node as seen lacks a label or annotation Kip owns.
 pub(super) fn unlabelled(config: &KubeletConfig, live: &Node) -> bool {
     let has = |map: Option<&BTreeMap<String, String>>, key: &str, value: &str| {
-        map.and_then(|map| map.get(key)).is_some_and(|found| found == value)
+        map.and_then(|map| map.get(key))
+            .is_some_and(|found| found == value)
     };
     let metadata = &live.metadata;
     labels(config)
@@ -199,7 +203,7 @@ pub(super) fn unlabelled(config: &KubeletConfig, live: &Node) -> bool {
 }
 
 /// The time as Kubernetes' `Time` keeps it: whole seconds.
-pub(super) fn seconds(time: Timestamp) -> Timestamp {
+pub(crate) fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
