@@ -217,7 +217,7 @@ fn attach(world: &mut World) -> Result<()> {
 fn port_forward(world: &mut World) -> Result<()> {
     let ns = world.namespace()?;
     let serve = "mkdir /www; echo served by a cell > /www/index.html; head -c 3000000 /dev/zero > /www/big; \
-                 exec httpd -f -p 8080 -h /www";
+                 trap 'exit 0' TERM; httpd -f -p 8080 -h /www & wait";
     world.apply(&ns, &script("web", serve))?;
     world.wait_ready(&ns, "web")?;
     let mut forward = world.background("port-forward", &["port-forward", "-n", &ns, "pod/web", ":8080"])?;
