@@ -27,6 +27,7 @@ mod wake;
 
 pub use action::{Action, Notice};
 pub use backoff::Backoff;
+pub(crate) use backoff::elapsed;
 pub use config::{Identity, StepConfig};
 pub use edges::{EDGES, Edge, Phase, diagram};
 pub use event::{Event, Failure};

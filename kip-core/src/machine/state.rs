@@ -394,10 +394,6 @@ pub struct Finished {
 
 /// Where a pod is in its life, with what is known only there.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved by value through `step` only; boxing would cost an allocation per step"
-)]
 pub enum Stage {
     /// Waits to be placed.
     Pending(Pending),

@@ -1,0 +1,108 @@
+//! The only place that reads time and sleeps.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::machine::Backoff;
+
+/// Where the driver reads time.
+#[async_trait]
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> Timestamp;
+
+    /// Waits. May wait less than asked for; callers look at the time again.
+    async fn sleep(&self, duration: Duration);
+}
+
+/// The machine's wall clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        // A wall clock can jump: after a minute at most the time is looked at again.
+        tokio::time::sleep(duration.min(Duration::from_secs(60))).await;
+    }
+}
+
+/// Time as tokio's timers see it, from a given start: follows `tokio::time::pause` and `advance`, so tests run in virtual time.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioClock {
+    start: Timestamp,
+    anchor: Instant,
+}
+
+impl TokioClock {
+    /// A clock that shows `start` now. Call within a tokio runtime.
+    pub fn starting_at(start: Timestamp) -> Self {
+        Self {
+            start,
+            anchor: Instant::now(),
+        }
+    }
+}
+
+#[async_trait]
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        self.start
+            .checked_add(self.anchor.elapsed())
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// Bounds a call: without an answer in time it is [`ErrorKind::Timeout`].
+pub(super) async fn within<T>(
+    limit: Duration,
+    operation: &'static str,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(
+            ErrorKind::Timeout,
+            operation,
+            format!("no answer within {} s", limit.as_secs()),
+        )),
+    }
+}
+
+/// Counts failures in a row of something that is repeated for as long as it takes, and waits in between.
+#[derive(Debug)]
+pub(super) struct Repeat {
+    curve: Backoff,
+    failures: u32,
+}
+
+impl Repeat {
+    pub(super) fn new(curve: Backoff) -> Self {
+        Self { curve, failures: 0 }
+    }
+
+    /// Notes a failure, warns about it from the third on, and waits.
+    pub(super) async fn failed(&mut self, clock: &dyn Clock, what: &'static str, error: &Error) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= 3 {
+            tracing::warn!(what, failures = self.failures, error = %error.chain(), "failed, will try again");
+        } else {
+            tracing::debug!(what, failures = self.failures, error = %error.chain(), "failed, will try again");
+        }
+        clock.sleep(self.curve.delay(self.failures)).await;
+    }
+}

@@ -1,0 +1,46 @@
+//! How the driver works, beside what the machine decides.
+
+use std::time::Duration;
+
+use crate::machine::Backoff;
+use crate::plan::Policy;
+
+/// How the driver works.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DriverConfig {
+    /// Pods worked on at the same time. Default 64: the work is storing and starting calls, not waiting for them.
+    pub workers: usize,
+    /// Launch calls under way at the same time. Default 256.
+    pub launches: usize,
+    /// How long a call to the provider or to a host may take, launches excepted: those are never dropped. Default 60 s.
+    pub call_timeout: Duration,
+    /// Between repeated writes to the record store and the source. Default 100 ms growing to 10 s.
+    pub repeat: Backoff,
+    /// Between refreshes of the offerings. Default 5 minutes.
+    pub offerings_interval: Duration,
+    /// Least time between refreshes when pods fit nothing. Default 15 s.
+    pub offerings_min_interval: Duration,
+    /// Between sweeps for leftovers. Default 30 s.
+    pub sweep_interval: Duration,
+    /// How careful the sweeps are.
+    pub policy: Policy,
+    /// How long a shutdown waits for launches under way to be recorded. Default 60 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for DriverConfig {
+    fn default() -> Self {
+        Self {
+            workers: 64,
+            launches: 256,
+            call_timeout: Duration::from_secs(60),
+            repeat: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+            offerings_interval: Duration::from_secs(300),
+            offerings_min_interval: Duration::from_secs(15),
+            sweep_interval: Duration::from_secs(30),
+            policy: Policy::default(),
+            drain_timeout: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What all of the driver's tasks share: a state and an inbox per pod, and the loop that steps one pod.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::catalogue::Catalogue;
+use super::clock::Clock;
+use super::config::DriverConfig;
+use super::executor::Tasks;
+use super::metrics::{Counters, DriverMetrics};
+use super::queue::Queue;
+use super::source::{PodIntent, PodSource};
+use super::store::CellStore;
+use super::timers::Timers;
+use crate::ids::{CellName, PodRef, PodUid};
+use crate::machine::{Action, Event, PodState, StepConfig, Wanted, elapsed, step};
+use crate::provider::CloudProvider;
+use crate::runtime::PodRuntime;
+use crate::sizing::InstanceSizer;
+
+/// What one machine is for. Ordinarily a pod; a cell by itself when its pod already has a better one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Key {
+    Pod(PodUid),
+    Cell(CellName),
+}
+
+/// One machine: its state, what it has not heard yet, and what the driver keeps beside it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) state: PodState,
+    pub(super) inbox: VecDeque<Event>,
+    /// The store's version of the record, empty when there is none.
+    pub(super) version: String,
+    /// The task that follows the agent.
+    pub(super) watch: Option<AbortHandle>,
+    /// Whether a task publishes this pod's reports; it takes the newest until there is no newer one.
+    pub(super) is_publishing: bool,
+}
+
+impl Slot {
+    pub(super) fn new(state: PodState, version: String) -> Self {
+        Self {
+            state,
+            inbox: VecDeque::new(),
+            version,
+            watch: None,
+            is_publishing: false,
+        }
+    }
+}
+
+/// What all of the driver's tasks share.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) step: StepConfig,
+    pub(super) config: DriverConfig,
+    pub(super) runtime: Arc<dyn PodRuntime>,
+    pub(super) source: Arc<dyn PodSource>,
+    pub(super) provider: Arc<dyn CloudProvider>,
+    pub(super) store: Arc<dyn CellStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) catalogue: Catalogue,
+    pub(super) counters: Counters,
+    pub(super) queue: Queue<Key>,
+    pub(super) timers: Timers<Key>,
+    pub(super) tasks: Tasks,
+    slots: Mutex<HashMap<Key, Slot>>,
+    /// Intents that came before recovery was done, in order; None once it was.
+    early: Mutex<Option<Vec<(PodUid, PodIntent)>>>,
+    is_synced: AtomicBool,
+    is_stopping: AtomicBool,
+    pub(super) sync_changed: Notify,
+}
+
+impl Core {
+    #[expect(clippy::too_many_arguments, reason = "the builder is the only caller")]
+    pub(super) fn new(
+        step: StepConfig,
+        config: DriverConfig,
+        runtime: Arc<dyn PodRuntime>,
+        source: Arc<dyn PodSource>,
+        provider: Arc<dyn CloudProvider>,
+        store: Arc<dyn CellStore>,
+        clock: Arc<dyn Clock>,
+        sizer: Box<dyn InstanceSizer>,
+    ) -> Self {
+        Self {
+            tasks: Tasks::new(config.launches),
+            step,
+            config,
+            runtime,
+            source,
+            provider,
+            store,
+            clock,
+            catalogue: Catalogue::new(sizer),
+            counters: Counters::default(),
+            queue: Queue::new(),
+            timers: Timers::new(),
+            slots: Mutex::new(HashMap::new()),
+            early: Mutex::new(Some(Vec::new())),
+            is_synced: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+            sync_changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn slots(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+        // `step` does not panic, and nothing else in these critical sections leaves a slot half changed.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn early(&self) -> MutexGuard<'_, Option<Vec<(PodUid, PodIntent)>>> {
+        // A vector is valid whatever its user was doing.
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn intent(&self, pod: PodUid, intent: PodIntent) {
+        if self.is_stopping() {
+            return;
+        }
+        {
+            let mut early = self.early();
+            if let Some(early) = early.as_mut() {
+                early.push((pod, intent));
+                return;
+            }
+        }
+        self.take_intent(pod, intent);
+    }
+
+    /// Recovery is done: intents that came meanwhile are acted on, in order.
+    pub(super) fn recovered(&self) {
+        // Under the lock, so that an intent that comes right now is not acted on before an older one.
+        let mut early = self.early();
+        for (pod, intent) in early.take().unwrap_or_default() {
+            self.take_intent(pod, intent);
+        }
+    }
+
+    fn take_intent(&self, pod: PodUid, intent: PodIntent) {
+        let mut reference = None;
+        let event = match intent {
+            PodIntent::Run {
+                demand,
+                refresh,
+                active_deadline_seconds,
+                restartable,
+                started_before,
+            } => {
+                reference = Some(demand.pod.clone());
+                Event::Wanted {
+                    wanted: Wanted::Run {
+                        demand: Arc::from(demand),
+                        active_deadline: active_deadline_seconds.map(std::time::Duration::from_secs),
+                        restartable,
+                    },
+                    refresh,
+                    started_before,
+                }
+            }
+            PodIntent::Refuse {
+                demand,
+                reason,
+                message,
+            } => {
+                reference = Some(demand.pod);
+                wanted(Wanted::Refused { reason, message })
+            }
+            PodIntent::Delete { deadline } => wanted(Wanted::Deleted { deadline }),
+            PodIntent::Gone => wanted(Wanted::Gone),
+        };
+        let key = Key::Pod(pod.clone());
+        {
+            let mut slots = self.slots();
+            if !slots.contains_key(&key) {
+                if matches!(
+                    event,
+                    Event::Wanted {
+                        wanted: Wanted::Gone,
+                        ..
+                    }
+                ) {
+                    return; // Never known, or forgotten already.
+                }
+                let reference = reference.unwrap_or(PodRef {
+                    uid: pod,
+                    namespace: String::new(),
+                    name: String::new(),
+                });
+                let state = PodState::new(reference, self.clock.now());
+                slots.insert(key.clone(), Slot::new(state, String::new()));
+            }
+        }
+        self.deliver(&key, event);
+    }
+
+    pub(super) fn synced(&self) {
+        self.is_synced.store(true, Ordering::SeqCst);
+        self.sync_changed.notify_one();
+    }
+
+    pub(super) fn is_synced(&self) -> bool {
+        self.is_synced.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_recovered(&self) -> bool {
+        self.early().is_none()
+    }
+
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn read<T>(&self, pod: &PodUid, read: impl FnOnce(&PodState) -> T) -> Option<T> {
+        self.slots()
+            .get(&Key::Pod(pod.clone()))
+            .map(|slot| read(&slot.state))
+    }
+
+    pub(super) fn snapshot<T>(&self, read: impl Fn(&PodState) -> T) -> Vec<T> {
+        self.slots().values().map(|slot| read(&slot.state)).collect()
+    }
+
+    pub(super) fn metrics(&self) -> DriverMetrics {
+        let mut metrics = self.counters.snapshot();
+        for slot in self.slots().values() {
+            *metrics.pods.entry(slot.state.phase()).or_default() += 1;
+        }
+        metrics.queue_depth = self.queue.len() as u64;
+        metrics
+    }
+
+    /// Puts an event into a machine's inbox. Nothing happens when the machine was forgotten.
+    pub(super) fn deliver(&self, key: &Key, event: Event) {
+        {
+            let mut slots = self.slots();
+            let Some(slot) = slots.get_mut(key) else {
+                return;
+            };
+            // A report is always whole, so a newer one replaces an older one that was not read yet: the inbox stays short even while
+            // the store does not answer.
+            if let (Event::Reported { attempt, .. }, Some(Event::Reported { attempt: waiting, .. })) =
+                (&event, slot.inbox.back())
+                && attempt == waiting
+            {
+                slot.inbox.pop_back();
+            }
+            slot.inbox.push_back(event);
+        }
+        self.queue.push(key.clone());
+    }
+
+    /// Puts an event into every machine's inbox that `wants` it.
+    pub(super) fn deliver_where(&self, event: &Event, wants: impl Fn(&PodState) -> bool) {
+        let keys: Vec<Key> = {
+            let slots = self.slots();
+            let wanting = slots.iter().filter(|(_, slot)| wants(&slot.state));
+            wanting.map(|(key, _)| key.clone()).collect()
+        };
+        for key in keys {
+            self.deliver(&key, event.clone());
+        }
+    }
+
+    /// Steps one machine until its inbox is empty. The queue sees to it that nobody else does at the same time.
+    pub(super) async fn work(self: &Arc<Self>, key: &Key) {
+        while let Some(actions) = self.step_once(key) {
+            for action in actions {
+                if !self.execute(key, action).await {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn step_once(&self, key: &Key) -> Option<Vec<Action>> {
+        let now = self.clock.now();
+        let mut slots = self.slots();
+        let slot = slots.get_mut(key)?;
+        let event = slot.inbox.pop_front()?;
+        let name = event.name();
+        // The placeholder is never seen: the lock is held until the next state is in place.
+        let placeholder = PodState::new(slot.state.pod.reference.clone(), now);
+        let state = std::mem::replace(&mut slot.state, placeholder);
+        let (before, was_running) = (state.phase(), state.pod.marks.running_at);
+        let step = step(&self.step, state, event, now);
+        slot.state = step.next;
+        let after = slot.state.phase();
+        let pod = &slot.state.pod.reference;
+        if before != after {
+            self.counters.transition(before, after);
+            tracing::info!(%pod, uid = %pod.uid, event = name, from = %before, to = %after, "pod moved");
+        }
+        let marks = &slot.state.pod.marks;
+        if let (None, Some(running), Some(launched)) = (was_running, marks.running_at, marks.decided_at) {
+            self.counters.running_after(elapsed(launched, running));
+        }
+        self.timers.set(key, step.wake_at);
+        Some(step.actions)
+    }
+}
+
+fn wanted(wanted: Wanted) -> Event {
+    Event::Wanted {
+        wanted,
+        refresh: false,
+        started_before: false,
+    }
+}

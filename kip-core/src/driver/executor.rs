@@ -1,0 +1,466 @@
+//! The only place that starts tasks, and the only caller of the provider and of the hosts: each call is a task whose result comes
+//! back as an event.
+
+use std::future::{Future, poll_fn};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_core::stream::BoxStream;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::clock::{Repeat, within};
+use super::core::{Core, Key};
+use super::source::PodNotice;
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::ids::{InstanceId, LaunchToken};
+use crate::machine::{Action, Event, Failure, Notice, Wanted, elapsed, project};
+use crate::model::{Bytes, CellRecord, Instance};
+use crate::provider::{LaunchRequest, ListOptions, tags};
+use crate::runtime::{BootRequest, CellEndpoint};
+
+/// The driver's tasks. All end with it.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    set: Mutex<JoinSet<()>>,
+    launches: Semaphore,
+    /// Launch calls that were started and whose result was not delivered yet.
+    critical: AtomicUsize,
+    calm: Notify,
+}
+
+impl Tasks {
+    pub(super) fn new(launches: usize) -> Self {
+        Self {
+            set: Mutex::new(JoinSet::new()),
+            launches: Semaphore::new(launches.max(1)),
+            critical: AtomicUsize::new(0),
+            calm: Notify::new(),
+        }
+    }
+
+    fn set(&self) -> MutexGuard<'_, JoinSet<()>> {
+        // A join set is valid whatever its user was doing.
+        self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let mut set = self.set();
+        while set.try_join_next().is_some() {}
+        set.spawn(task)
+    }
+
+    /// Ends all tasks wherever they are.
+    pub(super) fn abort_all(&self) {
+        self.set().abort_all();
+    }
+
+    fn begin_critical(&self) {
+        self.critical.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn end_critical(&self) {
+        if self.critical.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.calm.notify_waiters();
+        }
+    }
+
+    /// Waits until no launch is under way.
+    pub(super) async fn calm(&self) {
+        loop {
+            let calm = self.calm.notified();
+            tokio::pin!(calm);
+            calm.as_mut().enable();
+            if self.critical.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            calm.await;
+        }
+    }
+}
+
+impl Core {
+    /// Does one action: completes it if it is about the record, starts it otherwise. False if the actions after it must not be done.
+    pub(super) async fn execute(self: &Arc<Self>, key: &Key, action: Action) -> bool {
+        match action {
+            Action::Save(record) => return self.save(key, &record).await,
+            Action::Remove { cell } => return self.remove(key, &cell).await,
+            Action::Place => self.place(key),
+            Action::Avoid { offering, until } => self.catalogue.avoid(offering, until),
+            Action::Launch(record) => self.launch(key, record),
+            Action::Find { attempt, token } => {
+                self.call(key, move |core| async move {
+                    let result = core.find(&token).await.map_err(Failure::from);
+                    Event::Found { attempt, result }
+                });
+            }
+            Action::Observe { attempt, instance } => {
+                self.call(key, move |core| async move {
+                    let result = core.get(&instance).await.map_err(Failure::from);
+                    Event::Observed { attempt, result }
+                });
+            }
+            Action::Terminate { attempt, instance } => {
+                self.call(key, move |core| async move {
+                    let result = core.terminate(&instance).await.map_err(Failure::from);
+                    Event::Terminated { attempt, result }
+                });
+            }
+            Action::Connect {
+                attempt,
+                endpoint,
+                patience,
+            } => self.follow(key, attempt, endpoint, patience),
+            Action::Disconnect => {
+                if let Some(watch) = self.slots().get_mut(key).and_then(|slot| slot.watch.take()) {
+                    watch.abort();
+                }
+            }
+            Action::Deploy { attempt, endpoint } => {
+                let pod = self.pod_of(key);
+                self.call(key, move |core| async move {
+                    let result = core.hand_over(pod, &endpoint, true).await.map_err(Failure::from);
+                    Event::Deployed { attempt, result }
+                });
+            }
+            Action::Update { attempt, endpoint } => {
+                let pod = self.pod_of(key);
+                self.call(key, move |core| async move {
+                    let result = core.hand_over(pod, &endpoint, false).await.map_err(Failure::from);
+                    Event::Updated { attempt, result }
+                });
+            }
+            Action::Stop {
+                attempt,
+                endpoint,
+                grace,
+                reason,
+            } => {
+                let pod = self.pod_of(key);
+                self.call(key, move |core| async move {
+                    let result = match pod {
+                        Some(pod) => {
+                            let stop = core.runtime.stop(&endpoint, &pod, grace, reason);
+                            within(core.config.call_timeout, "stop", stop).await
+                        }
+                        None => Ok(()),
+                    };
+                    Event::Stopped {
+                        attempt,
+                        result: result.map_err(Failure::from),
+                    }
+                });
+            }
+            Action::Publish => self.publish(key),
+            Action::Notify(notice) => self.notify(key, notice),
+            Action::Release => self.release(key),
+            Action::Forget => {
+                self.timers.set(key, None);
+                if let Some(watch) = self.slots().remove(key).and_then(|slot| slot.watch) {
+                    watch.abort();
+                }
+            }
+            Action::Ignored(why) => tracing::debug!(?key, why, "event ignored"),
+        }
+        true
+    }
+
+    /// Starts a task whose event goes back to the machine.
+    fn call<F>(self: &Arc<Self>, key: &Key, call: impl FnOnce(Arc<Self>) -> F + Send + 'static)
+    where
+        F: Future<Output = Event> + Send + 'static,
+    {
+        let (core, key) = (Arc::clone(self), key.clone());
+        self.tasks.spawn(async move {
+            let event = call(Arc::clone(&core)).await;
+            core.deliver(&key, event);
+        });
+    }
+
+    fn place(&self, key: &Key) {
+        let event = {
+            let slots = self.slots();
+            let Some(slot) = slots.get(key) else { return };
+            self.catalogue.place(&slot.state, self.clock.now())
+        };
+        self.deliver(key, event);
+    }
+
+    /// Launches. Once begun the call is seen through to its end, whatever becomes of the pod: its reply is the only trace of what it bought.
+    fn launch(self: &Arc<Self>, key: &Key, record: Arc<CellRecord>) {
+        if self.is_stopping() {
+            return; // The intent is recorded: the next controller goes on from there.
+        }
+        let root_volume = self
+            .slots()
+            .get(key)
+            .map_or(Bytes(0), |slot| match &slot.state.pod.wanted {
+                Wanted::Run { demand, .. } => demand.ephemeral_storage,
+                Wanted::Unknown | Wanted::Refused { .. } | Wanted::Deleted { .. } | Wanted::Gone => Bytes(0),
+            });
+        self.tasks.begin_critical();
+        let (core, key) = (Arc::clone(self), key.clone());
+        self.tasks.spawn(async move {
+            let _critical = Critical(Arc::clone(&core));
+            let attempt = record.attempt;
+            let result = core.launch_one(&record, root_volume).await;
+            if let Err(error) = &result
+                && error.is_ambiguous()
+            {
+                core.counters.ambiguous_launch();
+            }
+            let result = result.map_err(Failure::from);
+            core.deliver(&key, Event::Launched { attempt, result });
+        });
+    }
+
+    async fn launch_one(&self, record: &CellRecord, root_volume: Bytes) -> Result<Instance> {
+        // The semaphore is never closed.
+        let _permit = self.tasks.launches.acquire().await.ok();
+        let user_data = self.runtime.user_data(&BootRequest {
+            cell: record.name.clone(),
+            node: record.node.clone(),
+            pod: record.pod.uid.clone(),
+            token: record.token.clone(),
+            issued_at: record.issued_at,
+        })?;
+        let request = LaunchRequest::new(record.token.clone(), record.offering.clone(), user_data)
+            .with_root_volume(root_volume)
+            .with_tag(tags::CLUSTER, record.cluster.as_str())
+            .with_tag(tags::NODE, record.node.as_str())
+            .with_tag(tags::POD_UID, record.pod.uid.as_str())
+            .with_tag(tags::POD, record.pod.to_string())
+            .with_tag(tags::CELL, record.name.as_str())
+            .with_tag(tags::TOKEN, record.token.as_str());
+        self.counted("launch", self.provider.launch(request)).await
+    }
+
+    pub(super) async fn get(&self, instance: &InstanceId) -> Result<Instance> {
+        let get = within(self.config.call_timeout, "get", self.provider.get(instance));
+        self.counted("get", get).await
+    }
+
+    pub(super) async fn terminate(&self, instance: &InstanceId) -> Result<()> {
+        let terminate = within(
+            self.config.call_timeout,
+            "terminate",
+            self.provider.terminate(instance),
+        );
+        self.counted("terminate", terminate).await
+    }
+
+    async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>> {
+        let options = self.list_options().with_tag(tags::TOKEN, token.as_str());
+        Ok(self.list(options).await?.into_iter().next())
+    }
+
+    fn list_options(&self) -> ListOptions {
+        ListOptions::default()
+            .with_tag(tags::CLUSTER, self.step.identity.cluster.as_str())
+            .with_tag(tags::NODE, self.step.identity.node.as_str())
+    }
+
+    /// All instances of this node, or an error: never a part of them.
+    pub(super) async fn list_ours(&self) -> Result<Vec<Instance>> {
+        self.list(self.list_options()).await
+    }
+
+    async fn list(&self, options: ListOptions) -> Result<Vec<Instance>> {
+        let list = within(
+            self.config.call_timeout,
+            "list",
+            collect(self.provider.list(options)),
+        );
+        self.counted("list", list).await
+    }
+
+    pub(super) async fn counted<T>(
+        &self,
+        op: &'static str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let began = self.clock.now();
+        let result = call.await;
+        let took = elapsed(began, self.clock.now());
+        let error = result.as_ref().err();
+        self.counters.request(op, took, error.map(Error::kind));
+        if let Some(error) = error {
+            tracing::debug!(op, error = %error.chain(), "provider call failed");
+        }
+        result
+    }
+
+    /// Follows an agent's reports until the connection ends.
+    fn follow(self: &Arc<Self>, key: &Key, attempt: u32, endpoint: CellEndpoint, patience: Duration) {
+        let (core, own_key) = (Arc::clone(self), key.clone());
+        let watch = self.tasks.spawn(async move {
+            let error = core
+                .follow_until_lost(&own_key, attempt, &endpoint, patience)
+                .await;
+            let failure = Failure::from(error);
+            core.deliver(&own_key, Event::Disconnected { attempt, failure });
+        });
+        let mut slots = self.slots();
+        let before = slots.get_mut(key).and_then(|slot| slot.watch.replace(watch));
+        if let Some(before) = before {
+            before.abort();
+        }
+    }
+
+    async fn follow_until_lost(
+        &self,
+        key: &Key,
+        attempt: u32,
+        endpoint: &CellEndpoint,
+        patience: Duration,
+    ) -> Error {
+        let dial = self.runtime.watch(endpoint, patience);
+        // The host's own bound, and a little: it may be in the middle of its last try.
+        let limit = patience.saturating_add(Duration::from_secs(5));
+        let mut stream = match within(limit, "watch", dial).await {
+            Ok(stream) => stream,
+            Err(error) => return error,
+        };
+        loop {
+            match next(&mut stream).await {
+                Some(Ok(report)) => {
+                    let report = Arc::new(report);
+                    self.deliver(key, Event::Reported { attempt, report });
+                }
+                Some(Err(error)) => return error,
+                None => {
+                    return Error::new(ErrorKind::Unavailable, "watch", "the agent ended the connection")
+                        .with_context("cell", &endpoint.cell);
+                }
+            }
+        }
+    }
+
+    /// Fetches the manifest and gives it to the agent.
+    async fn hand_over(
+        &self,
+        pod: Option<crate::ids::PodUid>,
+        endpoint: &CellEndpoint,
+        is_new: bool,
+    ) -> Result<()> {
+        let Some(pod) = pod else {
+            return Err(Error::new(ErrorKind::NotFound, "deploy", "the pod was forgotten"));
+        };
+        let limit = self.config.call_timeout;
+        let manifest = self.source.manifest(&pod, &endpoint.cell, Some(endpoint.address));
+        let manifest = within(limit, "manifest", manifest).await?;
+        if is_new {
+            within(limit, "deploy", self.runtime.deploy(endpoint, &manifest)).await
+        } else {
+            within(limit, "update", self.runtime.update(endpoint, &manifest)).await
+        }
+    }
+
+    fn pod_of(&self, key: &Key) -> Option<crate::ids::PodUid> {
+        self.slots()
+            .get(key)
+            .map(|slot| slot.state.pod.reference.uid.clone())
+    }
+
+    /// Publishes the newest report, one at a time per pod, again and again until the source has it.
+    fn publish(self: &Arc<Self>, key: &Key) {
+        {
+            let mut slots = self.slots();
+            let Some(slot) = slots.get_mut(key) else { return };
+            if std::mem::replace(&mut slot.is_publishing, true) {
+                return; // The task takes the newest when it is done with the one before.
+            }
+        }
+        let (core, key) = (Arc::clone(self), key.clone());
+        self.tasks.spawn(async move {
+            let mut repeat = Repeat::new(core.config.repeat);
+            let mut published = 0;
+            loop {
+                let (pod, revision, report) = {
+                    let mut slots = core.slots();
+                    let Some(slot) = slots.get_mut(&key) else { return };
+                    let pod = &slot.state.pod;
+                    if pod.revision <= published || matches!(pod.wanted, Wanted::Gone) {
+                        slot.is_publishing = false;
+                        return;
+                    }
+                    (pod.reference.uid.clone(), pod.revision, project(&slot.state))
+                };
+                let publish = core.source.publish(&pod, &report);
+                match within(core.config.call_timeout, "publish", publish).await {
+                    Ok(()) => {
+                        published = revision;
+                        repeat = Repeat::new(core.config.repeat);
+                        core.deliver(&key, Event::Published { revision });
+                    }
+                    Err(error) if error.retry() == Retry::Never => {
+                        // This report will never be taken; a newer one may be.
+                        published = revision;
+                        tracing::error!(%pod, error = %error.chain(), "the pod's status was refused");
+                    }
+                    Err(error) => repeat.failed(&*core.clock, "publish pod status", &error).await,
+                }
+            }
+        });
+    }
+
+    fn notify(self: &Arc<Self>, key: &Key, notice: Notice) {
+        let Some(pod) = self.pod_of(key) else { return };
+        let core = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let notice = PodNotice {
+                warning: notice.warning,
+                reason: notice.reason,
+                message: notice.message,
+                container: notice.container,
+            };
+            core.source.notify(&pod, notice).await;
+        });
+    }
+
+    fn release(self: &Arc<Self>, key: &Key) {
+        let Some(pod) = self.pod_of(key) else { return };
+        let (core, key) = (Arc::clone(self), key.clone());
+        self.tasks.spawn(async move {
+            let mut repeat = Repeat::new(core.config.repeat);
+            loop {
+                match within(core.config.call_timeout, "release", core.source.release(&pod)).await {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == ErrorKind::NotFound => break,
+                    Err(error) => repeat.failed(&*core.clock, "release pod", &error).await,
+                }
+                let is_gone = core
+                    .slots()
+                    .get(&key)
+                    .is_none_or(|slot| matches!(slot.state.pod.wanted, Wanted::Gone));
+                if is_gone {
+                    break;
+                }
+            }
+            core.deliver(&key, Event::Released);
+        });
+    }
+}
+
+/// Counts a launch until its result is in the inbox.
+struct Critical(Arc<Core>);
+
+impl Drop for Critical {
+    fn drop(&mut self) {
+        self.0.tasks.end_critical();
+    }
+}
+
+/// The next item of a stream.
+pub(super) async fn next<T>(stream: &mut BoxStream<'_, T>) -> Option<T> {
+    poll_fn(|cx| stream.as_mut().poll_next(cx)).await
+}
+
+async fn collect(mut stream: BoxStream<'_, Result<Instance>>) -> Result<Vec<Instance>> {
+    let mut all = Vec::new();
+    while let Some(item) = next(&mut stream).await {
+        all.push(item?);
+    }
+    Ok(all)
+}

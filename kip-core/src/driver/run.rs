@@ -1,0 +1,126 @@
+//! The life of a driver: recover, work, drain.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::clock::{Repeat, within};
+use super::core::Core;
+use super::executor::next;
+use super::{recovery, sweep};
+use crate::machine::{Event, Phase};
+use crate::provider::OfferingQuery;
+
+/// Ends all tasks when the driver ends, however it ends.
+struct EndTasks(Arc<Core>);
+
+impl Drop for EndTasks {
+    fn drop(&mut self) {
+        self.0.stop();
+        self.0.tasks.abort_all();
+    }
+}
+
+pub(super) async fn run(core: Arc<Core>, shutdown: impl Future<Output = ()> + Send) {
+    let _end = EndTasks(Arc::clone(&core));
+    tokio::pin!(shutdown);
+    core.tasks.spawn(refresh_forever(Arc::clone(&core)));
+    tokio::select! {
+        () = recovery::recover_all(&core) => {}
+        () = &mut shutdown => return,
+    }
+    for _ in 0..core.config.workers.max(1) {
+        core.tasks.spawn(work_forever(Arc::clone(&core)));
+    }
+    core.tasks.spawn(wake_forever(Arc::clone(&core)));
+    core.tasks.spawn(sweep::sweep_forever(Arc::clone(&core)));
+    core.tasks.spawn(heed_interruptions(Arc::clone(&core)));
+    shutdown.await;
+    core.stop();
+    tracing::info!("shutting down: waiting for launches under way to be recorded");
+    let drained = async {
+        core.tasks.calm().await;
+        core.queue.idle().await;
+        Ok(())
+    };
+    if let Err(error) = within(core.config.drain_timeout, "drain", drained).await {
+        tracing::warn!(error = %error.chain(), "stopping all the same: records and tags let the next controller go on");
+    }
+}
+
+async fn work_forever(core: Arc<Core>) {
+    loop {
+        let key = core.queue.pop().await;
+        core.work(&key).await;
+        core.queue.done(&key);
+    }
+}
+
+async fn wake_forever(core: Arc<Core>) {
+    loop {
+        for key in core.timers.due(&*core.clock).await {
+            core.deliver(&key, Event::Woke);
+        }
+    }
+}
+
+/// Keeps the offerings fresh: now and then, and soon when a pod found nothing.
+async fn refresh_forever(core: Arc<Core>) {
+    let mut repeat = Repeat::new(core.config.repeat);
+    loop {
+        let query = OfferingQuery::default();
+        let offerings = within(
+            core.config.call_timeout,
+            "offerings",
+            core.provider.offerings(&query),
+        );
+        match core.counted("offerings", offerings).await {
+            Ok(offerings) => {
+                repeat = Repeat::new(core.config.repeat);
+                if core.catalogue.refresh(offerings) {
+                    core.deliver_where(&Event::OfferingsChanged, |state| state.phase() == Phase::Pending);
+                }
+            }
+            Err(error) => {
+                core.catalogue.failed(error.to_string());
+                repeat.failed(&*core.clock, "refresh offerings", &error).await;
+                continue;
+            }
+        }
+        core.clock.sleep(core.config.offerings_min_interval).await;
+        tokio::select! {
+            () = core.clock.sleep(core.config.offerings_interval) => {}
+            () = core.catalogue.wanted.notified() => {}
+        }
+    }
+}
+
+/// Passes the cloud's notices on, where it gives any.
+async fn heed_interruptions(core: Arc<Core>) {
+    let mut repeat = Repeat::new(core.config.repeat);
+    loop {
+        let Some(feed) = core.provider.interruptions() else {
+            return;
+        };
+        let mut notices = feed.notices();
+        while let Some(notice) = next(&mut notices).await {
+            match notice {
+                Ok(notice) => {
+                    repeat = Repeat::new(core.config.repeat);
+                    let event = Event::Interrupted {
+                        instance: notice.instance.clone(),
+                        deadline: notice.deadline,
+                        reason: notice.reason,
+                    };
+                    core.deliver_where(&event, |state| state.instance() == Some(&notice.instance));
+                }
+                Err(error) => {
+                    repeat
+                        .failed(&*core.clock, "read interruption notices", &error)
+                        .await
+                }
+            }
+        }
+        // The stream ended; a moment later there may be a new one.
+        core.clock.sleep(core.config.repeat.cap).await;
+    }
+}
