@@ -137,7 +137,7 @@ impl Handler {
         {
             return Ok(reply::text(StatusCode::OK, TEXT, kept::select(&kept, &request)));
         }
-        let endpoint = self.cell(&uid, target)?;
+        let endpoint = self.cell(&pod, target)?;
         let chunks = self.runtime.logs(&endpoint, &uid, request).await?;
         Ok(reply::stream(
             TEXT,
@@ -161,7 +161,7 @@ impl Handler {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "Upgrade request required"));
         }
         let uid = uid(&pod);
-        let endpoint = self.cell(&uid, target)?;
+        let endpoint = self.cell(&pod, target)?;
         let upgrade = self.runtime.open(&endpoint, &uid, kind).await?;
         relay(request, upgrade).await
     }
@@ -185,20 +185,23 @@ impl Handler {
     }
 
     /// Where the pod's cell is, or in the kubelet's words why there is nothing to talk to yet.
-    fn cell(&self, uid: &PodUid, target: &Target) -> Result<CellEndpoint, Refusal> {
-        if let Some(endpoint) = self.directory.endpoint(uid) {
+    fn cell(&self, pod: &Pod, target: &Target) -> Result<CellEndpoint, Refusal> {
+        let uid = uid(pod);
+        if let Some(endpoint) = self.directory.endpoint(&uid) {
             return Ok(endpoint);
         }
-        let report = self.directory.report(uid);
-        let ended = report
-            .as_ref()
-            .and_then(|report| report.runtime.as_ref())
-            .is_some_and(|runtime| {
-                runtime
-                    .containers
-                    .iter()
-                    .any(|container| matches!(container.state, ContainerState::Terminated(_)))
-            });
+        let report = self.directory.report(&uid);
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let ended = matches!(phase, Some("Succeeded" | "Failed"))
+            || report
+                .as_ref()
+                .and_then(|report| report.runtime.as_ref())
+                .is_some_and(|runtime| {
+                    runtime
+                        .containers
+                        .iter()
+                        .any(|container| matches!(container.state, ContainerState::Terminated(_)))
+                });
         let subject = if target.container.is_empty() {
             format!("pod \"{}\"", target.pod)
         } else {
