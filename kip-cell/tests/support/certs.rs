@@ -13,12 +13,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::transport::Channel;
 
 /// The authority.
-pub struct Certs {
+pub(crate) struct Certs {
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Certs {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("params");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -26,7 +26,7 @@ impl Certs {
         Self { authority: CertifiedIssuer::self_signed(params, key).expect("authority") }
     }
 
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         self.authority.pem()
     }
 
@@ -39,12 +39,12 @@ impl Certs {
     }
 
     /// Certificate and key for a server.
-    pub fn server(&self, name: &str) -> (String, String) {
+    pub(crate) fn server(&self, name: &str) -> (String, String) {
         self.signed(name, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// A client that trusts this authority and shows a certificate of `identity`'s authority.
-    pub fn client_as(&self, address: &str, identity: &Self, tls12: bool) -> CellClient<Channel> {
+    pub(crate) fn client_as(&self, address: &str, identity: &Self, tls12: bool) -> CellClient<Channel> {
         let (certificate, key) = identity.signed("controller", ExtendedKeyUsagePurpose::ClientAuth);
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority().as_bytes()).expect("pem")).expect("root");
@@ -63,7 +63,7 @@ impl Certs {
     }
 
     /// A client as the controller would be.
-    pub fn client(&self, address: &str) -> CellClient<Channel> {
+    pub(crate) fn client(&self, address: &str) -> CellClient<Channel> {
         self.client_as(address, self, false)
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use sha2::{Digest as _, Sha256};
 
 /// Writes an OCI archive of `docker.io/library/busybox:1.35` and `registry.k8s.io/pause:kip`.
-pub fn write(archive: &Path) {
+pub(crate) fn write(archive: &Path) {
     let folder = tempfile::tempdir().expect("folder");
     let (root, layout) = (folder.path().join("root"), folder.path().join("layout"));
     for part in ["bin", "etc", "tmp", "proc", "sys", "dev", "root", "var"] {

@@ -25,21 +25,21 @@ use kip_cell_api::v1::{
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-pub use certs::Certs;
+pub(crate) use certs::Certs;
 
 /// How long anything in these tests may take.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The image every test uses.
-pub const BUSYBOX: &str = "docker.io/library/busybox:1.35";
+pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.35";
 
 /// A private containerd and the agent's place beside it.
-pub struct Cell {
-    pub folder: tempfile::TempDir,
+pub(crate) struct Cell {
+    pub(crate) folder: tempfile::TempDir,
     init: Child,
     containerd: Child,
-    pub certs: Certs,
-    pub config: BootConfig,
+    pub(crate) certs: Certs,
+    pub(crate) config: BootConfig,
     agent: Option<Child>,
     client: CellClient<Channel>,
     subnet: u8,
@@ -56,21 +56,21 @@ fn need(program: &str) {
 
 impl Cell {
     /// Starts containerd with the test images, and an agent.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let mut cell = Self::without_agent();
         cell.start_agent();
         cell
     }
 
     /// Starts containerd with the test images.
-    pub fn without_agent() -> Self {
+    pub(crate) fn without_agent() -> Self {
         assert!(nix::unistd::Uid::effective().is_root(), "these tests need root: they run real containers");
         ["containerd", "runc", "unshare", "nsenter", "busybox", "ctr"].iter().for_each(|program| need(program));
         let folder = tempfile::Builder::new().prefix("kip-cell-").tempdir().expect("folder");
         let root = folder.path().to_path_buf();
-        let mut init = Command::new("unshare");
-        init.args(["--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private", "--kill-child"]);
-        let mut init = init.args(["sleep", "2147483647"]).spawn().expect("unshare");
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private", "--kill-child"]);
+        let init = unshare.args(["sleep", "2147483647"]).spawn().expect("unshare");
         let inner = child_of(init.id());
         // Two tests at once must not hand out the same addresses: the subnet is the port of a socket nobody else has.
         let port = free_port();
@@ -112,14 +112,14 @@ impl Cell {
     }
 
     /// A command inside the cell's mounts.
-    pub fn enter(&self, command: &[&str]) -> Command {
+    pub(crate) fn enter(&self, command: &[&str]) -> Command {
         let mut enter = Command::new("nsenter");
         enter.args(["-t", &child_of(self.init.id()).to_string(), "-m", "--"]).args(command);
         enter
     }
 
     /// Starts the agent as a process of its own.
-    pub fn start_agent(&mut self) {
+    pub(crate) fn start_agent(&mut self) {
         let path = self.folder.path().join("cell.json");
         fs::write(&path, serde_json::to_vec(&self.config).expect("json")).expect("config");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("agent.log"));
@@ -129,7 +129,7 @@ impl Cell {
     }
 
     /// `kill -9` of the agent.
-    pub fn kill_agent(&mut self) {
+    pub(crate) fn kill_agent(&mut self) {
         if let Some(mut agent) = self.agent.take() {
             agent.kill().expect("kill");
             agent.wait().expect("wait");
@@ -137,12 +137,12 @@ impl Cell {
     }
 
     /// The agent's process id.
-    pub fn agent_pid(&self) -> u32 {
+    pub(crate) fn agent_pid(&self) -> u32 {
         self.agent.as_ref().expect("runs").id()
     }
 
     /// `kill -9` of containerd.
-    pub fn kill_containerd(&mut self) {
+    pub(crate) fn kill_containerd(&mut self) {
         let pid = child_of(self.containerd.id());
         let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("pid"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kill");
@@ -150,18 +150,18 @@ impl Cell {
     }
 
     /// Starts containerd again.
-    pub fn restart_containerd(&mut self) {
+    pub(crate) fn restart_containerd(&mut self) {
         let root = self.folder.path();
         self.containerd = spawn_containerd(child_of(self.init.id()), &root.join("containerd.toml"), root);
     }
 
     /// A client with a good certificate; connects by itself, again after the agent restarted.
-    pub fn client(&self) -> CellClient<Channel> {
+    pub(crate) fn client(&self) -> CellClient<Channel> {
         self.client.clone()
     }
 
     /// Calls DeployPod, waiting for the agent to listen.
-    pub async fn deploy(&self, pod: &Pod) {
+    pub(crate) async fn deploy(&self, pod: &Pod) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let result = self.client().deploy_pod(DeployPodRequest { pod: Some(pod.clone()) }).await;
@@ -176,7 +176,7 @@ impl Cell {
     }
 
     /// Watches the status until it satisfies `condition`.
-    pub async fn wait(&self, what: &str, condition: impl Fn(&StatusSnapshot) -> bool) -> StatusSnapshot {
+    pub(crate) async fn wait(&self, what: &str, condition: impl Fn(&StatusSnapshot) -> bool) -> StatusSnapshot {
         let mut last = None;
         let watch = async {
             loop {
@@ -200,7 +200,7 @@ impl Cell {
     }
 
     /// Waits until all containers run.
-    pub async fn wait_running(&self) -> StatusSnapshot {
+    pub(crate) async fn wait_running(&self) -> StatusSnapshot {
         self.wait("all containers run", |status| {
             !status.containers.is_empty() && status.containers.iter().all(|c| matches!(state(c), Some(State::Running(_))))
         })
@@ -208,14 +208,14 @@ impl Cell {
     }
 
     /// Stops the pod and waits until it has ended.
-    pub async fn stop(&self, pod: &Pod, grace_seconds: u32) -> StatusSnapshot {
+    pub(crate) async fn stop(&self, pod: &Pod, grace_seconds: u32) -> StatusSnapshot {
         let request = StopPodRequest { pod_uid: pod.uid.clone(), grace_seconds, reason: "Deleted".into() };
         self.client().stop_pod(request).await.expect("stop");
         self.wait("the pod has ended", |status| status.finished).await
     }
 
     /// All of a container's log.
-    pub async fn logs(&self, request: ReadLogsRequest) -> Result<String, tonic::Status> {
+    pub(crate) async fn logs(&self, request: ReadLogsRequest) -> Result<String, tonic::Status> {
         let mut stream = self.client().read_logs(request).await?.into_inner();
         let mut out = Vec::new();
         while let Some(chunk) = stream.message().await? {
@@ -225,7 +225,7 @@ impl Cell {
     }
 
     /// What the agent wrote, for failure messages.
-    pub fn agent_log(&self) -> String {
+    pub(crate) fn agent_log(&self) -> String {
         fs::read_to_string(self.folder.path().join("agent.log")).unwrap_or_default()
     }
 }
@@ -325,7 +325,7 @@ fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A pod of containers that run a shell script each.
-pub fn pod(policy: &str, scripts: &[(&str, &str)]) -> Pod {
+pub(crate) fn pod(policy: &str, scripts: &[(&str, &str)]) -> Pod {
     Pod {
         uid: format!("uid-{}", free_port()),
         namespace: "default".into(),
@@ -339,7 +339,7 @@ pub fn pod(policy: &str, scripts: &[(&str, &str)]) -> Pod {
 }
 
 /// A container that runs a shell script.
-pub fn shell(name: &str, script: &str) -> Container {
+pub(crate) fn shell(name: &str, script: &str) -> Container {
     Container {
         name: name.into(),
         image: BUSYBOX.into(),
@@ -351,12 +351,12 @@ pub fn shell(name: &str, script: &str) -> Container {
 }
 
 /// A container's present state.
-pub fn state(container: &ContainerStatus) -> Option<State> {
+pub(crate) fn state(container: &ContainerStatus) -> Option<State> {
     container.state.clone().and_then(|state| state.state)
 }
 
 /// Reason of a waiting container, empty when it does not wait.
-pub fn waiting(container: &ContainerStatus) -> String {
+pub(crate) fn waiting(container: &ContainerStatus) -> String {
     match state(container) {
         Some(State::Waiting(waiting)) => waiting.reason,
         _ => String::new(),
@@ -364,7 +364,7 @@ pub fn waiting(container: &ContainerStatus) -> String {
 }
 
 /// Exit code and reason of an ended container.
-pub fn ended(container: &ContainerStatus) -> Option<(i32, String)> {
+pub(crate) fn ended(container: &ContainerStatus) -> Option<(i32, String)> {
     match state(container) {
         Some(State::Terminated(terminated)) => Some((terminated.exit_code, terminated.reason)),
         _ => None,
