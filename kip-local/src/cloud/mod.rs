@@ -1,0 +1,664 @@
+//! The cloud: launches, keeps, adopts and terminates instances.
+
+mod faults;
+mod lifecycle;
+mod record;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use jiff::{SignedDuration, Timestamp};
+use kip_core::error::{Error, ErrorKind, Result};
+use kip_core::ids::InstanceId;
+use kip_core::model::{CapacityType, Instance, InstancePhase, Offering};
+use kip_core::provider::{
+    Capabilities, CloudProvider, InterruptionFeed, InterruptionNotice, LaunchRequest, ListOptions,
+    OfferingQuery, ProviderInfo, UserData,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex as AsyncMutex, broadcast};
+
+pub use faults::Faults;
+use record::Record;
+
+use crate::config::LocalConfig;
+use crate::host::{self, Cgroups, Leftovers, Missing, Names, Network, Subnet, Tools};
+use crate::image::{self, Baked};
+use crate::offering::Catalogue;
+use crate::user_data;
+
+const START: &str = "start local cloud";
+/// How long an instance that ended by itself is still shown.
+const MEMORY: SignedDuration = SignedDuration::from_secs(60);
+/// Interruption notices kept for a slow listener; there are at most as many as instances a test interrupts at once.
+const NOTICES: usize = 256;
+
+/// One machine as a cloud.
+///
+/// Clones share everything. Instances live on when the last clone is dropped, even when the process is killed: the next
+/// `LocalCloud` on the same data folder adopts them, finishes half-launched ones, and goes on removing half-removed ones.
+#[derive(Clone)]
+pub struct LocalCloud(Arc<Inner>);
+
+struct Inner {
+    info: ProviderInfo,
+    boot_delay: Duration,
+    config: LocalConfig,
+    data_dir: PathBuf,
+    names: Names,
+    agent: PathBuf,
+    plugins: PathBuf,
+    nameservers: Vec<IpAddr>,
+    restrict_oom_score: bool,
+    network: Network,
+    /// Held while the bridge is made or removed.
+    bridging: AsyncMutex<()>,
+    cgroups: Cgroups,
+    catalogue: Catalogue,
+    image: Baked,
+    state: Mutex<State>,
+    faults: Faults,
+    notices: Notices,
+    /// Says that the data folder is ours, until we end.
+    _lock: File,
+}
+
+#[derive(Default)]
+struct State {
+    instances: BTreeMap<InstanceId, Held>,
+    /// Instances that ended by themselves, and when.
+    ended: BTreeMap<InstanceId, (Instance, Timestamp)>,
+    next_slot: u32,
+}
+
+struct Held {
+    record: Record,
+    /// Held by whoever changes the instance on the machine.
+    busy: Arc<AsyncMutex<()>>,
+    /// Nothing of it is left but its place in this table.
+    removed: bool,
+}
+
+/// The network that was chosen, kept while instances use it.
+#[derive(Serialize, Deserialize)]
+struct ChosenNetwork {
+    subnet: String,
+    bridge: String,
+}
+
+impl LocalCloud {
+    /// What this machine lacks, all of it at once, each with what to do about it.
+    ///
+    /// # Errors
+    /// The list, when it is not empty.
+    pub fn check() -> Result<(), Vec<Missing>> {
+        Tools::find().map(|_| ())
+    }
+
+    /// Opens the cloud of a data folder and adopts what is there. Makes the machine image when it is not there, which takes about
+    /// a second for a small one.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` when the configuration cannot work on this machine, `Unsupported` when the machine lacks something, `Conflict` when
+    /// another process has the data folder.
+    pub async fn new(config: LocalConfig) -> Result<Self> {
+        config.validated()?;
+        let tools = Tools::find().map_err(|missing| {
+            let text: Vec<String> = missing.iter().map(Missing::to_string).collect();
+            Error::new(
+                ErrorKind::Unsupported,
+                START,
+                format!("this machine lacks: {}", text.join("; ")),
+            )
+        })?;
+        let plugins = host::cni_plugins().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                START,
+                "this machine lacks the CNI plugins",
+            )
+        })?;
+        let (data_dir, lock) = open_data_dir(&config.data_dir)?;
+        let agent = agent_path(config.agent_path.as_deref())?;
+        let catalogue = Catalogue::new(config.offerings.as_deref())?;
+        let names = Names::of(&data_dir);
+        let cgroups = Cgroups::of_machine()?;
+        let records = load_records(&data_dir)?;
+        let network = plan_network(&config, &data_dir, &names, !records.is_empty()).await?;
+        let image = image::bake(&data_dir, &tools, &config.image_archives).await?;
+
+        let mut capabilities = Capabilities::default();
+        capabilities.architectures = catalogue
+            .offerings
+            .iter()
+            .map(|offering| offering.architecture)
+            .collect();
+        capabilities.capacity_types = catalogue
+            .offerings
+            .iter()
+            .map(|offering| offering.id.capacity_type)
+            .collect();
+        capabilities.interruption_notices = capabilities.capacity_types.contains(&CapacityType::Spot);
+        let next_slot = records.iter().map(|record| record.slot + 1).max().unwrap_or(0);
+        let instances = records.into_iter().map(|record| {
+            let held = Held {
+                record,
+                busy: Arc::default(),
+                removed: false,
+            };
+            (held.record.id.clone(), held)
+        });
+        let inner = Arc::new(Inner {
+            info: ProviderInfo::new("local", "local", capabilities),
+            boot_delay: config.boot_delay,
+            nameservers: nameservers(&config),
+            config,
+            data_dir,
+            names,
+            agent,
+            plugins: plugins.to_owned(),
+            restrict_oom_score: !host::has_capability_sys_resource(),
+            network,
+            bridging: AsyncMutex::new(()),
+            cgroups,
+            catalogue,
+            image,
+            state: Mutex::new(State {
+                instances: instances.collect(),
+                ended: BTreeMap::new(),
+                next_slot,
+            }),
+            faults: Faults::default(),
+            notices: Notices(broadcast::channel(NOTICES).0),
+            _lock: lock,
+        });
+        inner.adopt().await?;
+        Ok(Self(inner))
+    }
+
+    /// The handle that makes this cloud misbehave.
+    pub fn faults(&self) -> Faults {
+        self.0.faults.clone()
+    }
+
+    /// Takes an instance back as a cloud takes back spot capacity: a notice now, and its end after `notice`.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such instance.
+    pub async fn interrupt(&self, id: &InstanceId, notice: Duration) -> Result<()> {
+        self.0.held(id)?;
+        let deadline = SignedDuration::try_from(notice)
+            .ok()
+            .and_then(|notice| Timestamp::now().checked_add(notice).ok())
+            .unwrap_or(Timestamp::MAX);
+        // Nobody listening is no error.
+        let _ = self.0.notices.0.send(InterruptionNotice {
+            instance: id.clone(),
+            deadline,
+            reason: "the capacity is needed elsewhere".into(),
+        });
+        let (inner, id) = (Arc::clone(&self.0), id.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(notice).await;
+            inner.end(&id, "interrupted").await;
+        });
+        Ok(())
+    }
+
+    /// Terminates every instance, adopted ones included, and removes whatever else on this machine carries the names of this data
+    /// folder. Returns the ids of the instances.
+    ///
+    /// # Errors
+    /// When something could not be removed.
+    pub async fn purge(&self) -> Result<Vec<InstanceId>> {
+        let ids: Vec<InstanceId> = self.0.locked().instances.keys().cloned().collect();
+        let ends = ids.iter().map(|id| self.terminate(id));
+        for result in futures::future::join_all(ends).await {
+            match result {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Leftovers::remove_unowned(&self.0.names, &self.0.cgroups, &self.0.shorts()).await?;
+        let _bridging = self.0.bridging.lock().await;
+        if self.0.locked().instances.is_empty() {
+            self.0.remove_network().await?;
+        }
+        Ok(ids)
+    }
+
+    /// What of this data folder is on the machine.
+    ///
+    /// # Errors
+    /// When the machine cannot be looked at.
+    pub async fn leftovers(&self) -> Result<Leftovers> {
+        Leftovers::of(&self.0.data_dir).await
+    }
+
+    /// Where an instance keeps its files: `console.log` and, below `root/var/log`, the logs of containerd and agent.
+    pub fn instance_dir(&self, id: &InstanceId) -> PathBuf {
+        self.0.folder(id)
+    }
+
+    /// The address of this machine on the instances' network.
+    pub fn gateway(&self) -> IpAddr {
+        self.0.network.subnet.gateway().into()
+    }
+}
+
+impl fmt::Debug for LocalCloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalCloud")
+            .field("data_dir", &self.0.data_dir)
+            .field("bridge", &self.0.network.bridge)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for LocalCloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "local cloud in {}", self.0.data_dir.display())
+    }
+}
+
+#[async_trait]
+impl CloudProvider for LocalCloud {
+    fn info(&self) -> &ProviderInfo {
+        &self.0.info
+    }
+
+    async fn launch(&self, request: LaunchRequest) -> Result<Instance> {
+        const OP: &str = "launch";
+        tokio::time::sleep(self.0.faults.delay()).await;
+        if let Some(error) = self.0.faults.refusal() {
+            return Err(error.with_context("token", &request.token));
+        }
+        if self.0.catalogue.find(&request.offering).is_none() {
+            return Err(
+                Error::new(ErrorKind::InvalidRequest, OP, "this cloud does not sell that")
+                    .with_context("offering", &request.offering),
+            );
+        }
+        let length = request.user_data.as_bytes().len();
+        if length > UserData::MAX_BYTES {
+            let message = format!(
+                "user-data has {length} bytes, at most {} are taken",
+                UserData::MAX_BYTES
+            );
+            return Err(Error::new(ErrorKind::InvalidRequest, OP, message));
+        }
+        user_data::files(&request.user_data)?;
+        let (id, new) = self.0.accept(&request)?;
+        if new && self.0.boot_delay.is_zero() {
+            // A task of its own: if the caller goes away the launch is finished all the same.
+            let (inner, boots) = (Arc::clone(&self.0), id.clone());
+            tokio::spawn(async move { inner.boot(&boots).await })
+                .await
+                .map_err(|source| {
+                    Error::new(ErrorKind::Unexpected, OP, "the launch broke off").with_source(source)
+                })??;
+        } else if new {
+            let (inner, boots) = (Arc::clone(&self.0), id.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(inner.boot_delay).await;
+                if let Err(error) = inner.boot(&boots).await {
+                    tracing::error!(instance = %boots, error = %error.chain(), "the instance did not boot");
+                }
+            });
+        }
+        match self.0.faults.lost_reply() {
+            Some(error) => Err(error.with_context("token", &request.token)),
+            None => self.get(&id).await,
+        }
+    }
+
+    async fn terminate(&self, id: &InstanceId) -> Result<()> {
+        let (inner, id) = (Arc::clone(&self.0), id.clone());
+        inner.held(&id)?;
+        tokio::spawn(async move { inner.remove(&id, None).await })
+            .await
+            .map_err(|source| {
+                Error::new(ErrorKind::Unexpected, "terminate", "the termination broke off")
+                    .with_source(source)
+            })?
+    }
+
+    async fn get(&self, id: &InstanceId) -> Result<Instance> {
+        self.0.show(id)
+    }
+
+    fn list(&self, options: ListOptions) -> BoxStream<'static, Result<Instance>> {
+        let network = &self.0.network;
+        let found: Vec<_> = self
+            .0
+            .locked()
+            .instances
+            .values()
+            .map(|held| held.record.instance(network))
+            .filter(|instance| {
+                options
+                    .tags
+                    .iter()
+                    .all(|(key, value)| instance.tags.get(key) == Some(value))
+            })
+            .map(Ok)
+            .collect();
+        stream::iter(found).boxed()
+    }
+
+    async fn offerings(&self, _query: &OfferingQuery) -> Result<Vec<Offering>> {
+        Ok(self.0.catalogue.offerings.clone())
+    }
+
+    fn interruptions(&self) -> Option<&dyn InterruptionFeed> {
+        self.0
+            .info
+            .capabilities
+            .interruption_notices
+            .then_some(&self.0.notices)
+    }
+}
+
+#[derive(Debug)]
+struct Notices(broadcast::Sender<InterruptionNotice>);
+
+impl InterruptionFeed for Notices {
+    fn notices(&self) -> BoxStream<'static, Result<InterruptionNotice>> {
+        stream::unfold(self.0.subscribe(), |mut receiver| async move {
+            loop {
+                match receiver.recv().await {
+                    Ok(notice) => return Some((Ok(notice), receiver)),
+                    Err(broadcast::error::RecvError::Lagged(missed)) => {
+                        tracing::warn!(missed, "interruption notices were not read in time");
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+        .boxed()
+    }
+}
+
+impl Inner {
+    fn locked(&self) -> MutexGuard<'_, State> {
+        // Each critical section leaves the table consistent, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn folder(&self, id: &InstanceId) -> PathBuf {
+        self.data_dir.join("instances").join(id.as_str())
+    }
+
+    fn shorts(&self) -> Vec<String> {
+        self.locked()
+            .instances
+            .values()
+            .map(|held| held.record.short().to_owned())
+            .collect()
+    }
+
+    fn show(&self, id: &InstanceId) -> Result<Instance> {
+        let mut state = self.locked();
+        let now = Timestamp::now();
+        state.ended.retain(|_, (_, at)| now.duration_since(*at) < MEMORY);
+        if let Some(held) = state.instances.get(id) {
+            return Ok(held.record.instance(&self.network));
+        }
+        state
+            .ended
+            .get(id)
+            .map(|(instance, _)| instance.clone())
+            .ok_or_else(|| absent("get", id))
+    }
+
+    /// The record of an instance that is on the machine. An instance that ended by itself is forgotten: it is gone.
+    fn held(&self, id: &InstanceId) -> Result<Record> {
+        let mut state = self.locked();
+        if let Some(held) = state.instances.get(id) {
+            return Ok(held.record.clone());
+        }
+        state.ended.remove(id);
+        Err(absent("terminate", id))
+    }
+
+    /// Finds the instance of a launch, or writes down a new one. Nothing else of it exists when this returns.
+    fn accept(&self, request: &LaunchRequest) -> Result<(InstanceId, bool)> {
+        const OP: &str = "launch";
+        let mut state = self.locked();
+        if let Some(held) = state
+            .instances
+            .values()
+            .find(|held| held.record.token == request.token)
+        {
+            if held.record.fingerprint != record::fingerprint(request) {
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    OP,
+                    "this token launched an instance with other parameters",
+                )
+                .with_context("token", &request.token)
+                .with_context("instance", &held.record.id));
+            }
+            return Ok((held.record.id.clone(), false));
+        }
+        if let Some(limit) = self.catalogue.limit(&request.offering.instance_type) {
+            let same = |held: &&Held| {
+                let offering = &held.record.offering;
+                offering.instance_type == request.offering.instance_type
+                    && offering.zone == request.offering.zone
+            };
+            if state.instances.values().filter(same).count() >= limit {
+                let message = format!("all {limit} instances of this type and zone are in use");
+                return Err(Error::new(ErrorKind::InsufficientCapacity, OP, message)
+                    .with_context("offering", &request.offering));
+            }
+        }
+        // In turn, so that an address is not used again at once.
+        let slots = self.network.subnet.slots();
+        let taken: Vec<u32> = state.instances.values().map(|held| held.record.slot).collect();
+        let slot = (0..slots)
+            .map(|offset| (state.next_slot + offset) % slots)
+            .find(|slot| !taken.contains(slot))
+            .ok_or_else(|| {
+                let message = format!(
+                    "all {slots} pairs of addresses of {} are in use",
+                    self.network.subnet
+                );
+                Error::new(ErrorKind::QuotaExceeded, OP, message)
+            })?;
+        let now = Timestamp::now();
+        let record = Record::new(new_id(&state, request, now), request, slot, now);
+        let folder = self.folder(&record.id);
+        fs::create_dir_all(&folder)
+            .and_then(|()| record::save_user_data(&folder, &request.user_data))
+            .and_then(|()| record.save(&folder))
+            .map_err(|source| {
+                // Without a record it would be found as garbage later; better now.
+                let _ = fs::remove_dir_all(&folder);
+                Error::new(ErrorKind::Unexpected, OP, "cannot write to the data folder").with_source(source)
+            })?;
+        state.next_slot = (slot + 1) % slots;
+        let id = record.id.clone();
+        let held = Held {
+            record,
+            busy: Arc::default(),
+            removed: false,
+        };
+        state.instances.insert(id.clone(), held);
+        Ok((id, true))
+    }
+}
+
+fn absent(operation: &'static str, id: &InstanceId) -> Error {
+    Error::new(ErrorKind::NotFound, operation, "there is no such instance").with_context("instance", id)
+}
+
+fn new_id(state: &State, request: &LaunchRequest, now: Timestamp) -> InstanceId {
+    let mut salt = now.as_nanosecond();
+    loop {
+        let hash = hmac_sha256::HMAC::mac(salt.to_be_bytes(), request.token.as_str());
+        let hex: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = InstanceId::new(format!("i-{hex}"));
+        if !state.instances.contains_key(&id) && !state.ended.contains_key(&id) {
+            return id;
+        }
+        salt += 1;
+    }
+}
+
+/// Makes the data folder and takes its lock.
+fn open_data_dir(data_dir: &Path) -> Result<(PathBuf, File)> {
+    let failed = |message: &str| {
+        let message = format!("dataDir: {message}");
+        Error::new(ErrorKind::ConfigInvalid, START, message).with_context("folder", data_dir.display())
+    };
+    let disk = |source| failed("cannot use the folder").with_source(source);
+    fs::create_dir_all(data_dir).map_err(disk)?;
+    // Private keys of instances are below it.
+    fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700)).map_err(disk)?;
+    let data_dir = fs::canonicalize(data_dir).map_err(disk)?;
+    for folder in ["instances", "images"] {
+        fs::create_dir_all(data_dir.join(folder)).map_err(disk)?;
+    }
+    let kind = nix::sys::statfs::statfs(&data_dir)
+        .map_err(|source| disk(source.into()))?
+        .filesystem_type();
+    if kind == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC {
+        return Err(failed(
+            "it is on an overlay file system (as inside of a container), where containers cannot have theirs: use a volume",
+        ));
+    }
+    if kind == nix::sys::statfs::NFS_SUPER_MAGIC {
+        return Err(failed(
+            "it is on NFS, where containers cannot have their file systems: use a local disk",
+        ));
+    }
+    let lock = File::create(data_dir.join("lock")).map_err(disk)?;
+    match lock.try_lock() {
+        Ok(()) => Ok((data_dir, lock)),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Conflict,
+            START,
+            "another process runs the local cloud of this folder: stop it, or use another `dataDir`",
+        )
+        .with_context("folder", data_dir.display())),
+        Err(fs::TryLockError::Error(source)) => Err(disk(source)),
+    }
+}
+
+fn agent_path(configured: Option<&Path>) -> Result<PathBuf> {
+    let path = match configured {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()
+            .ok()
+            .and_then(|program| program.parent().map(|folder| folder.join("kip-cell")))
+            .unwrap_or_else(|| PathBuf::from("kip-cell")),
+    };
+    let meta = fs::metadata(&path);
+    if meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0) {
+        return fs::canonicalize(&path).map_err(|source| {
+            Error::new(ErrorKind::ConfigInvalid, START, "agentPath: cannot resolve it").with_source(source)
+        });
+    }
+    Err(Error::new(
+        ErrorKind::ConfigInvalid,
+        START,
+        "agentPath: there is no program; build the agent with `cargo build -p kip-cell` or set the field",
+    )
+    .with_context("path", path.display()))
+}
+
+/// Reads the records of all instances. A folder without one belongs to a launch that nobody was told of: it is removed.
+fn load_records(data_dir: &Path) -> Result<Vec<Record>> {
+    let disk =
+        |source| Error::new(ErrorKind::Unexpected, START, "cannot read the data folder").with_source(source);
+    let mut records = Vec::new();
+    for entry in fs::read_dir(data_dir.join("instances")).map_err(disk)? {
+        let folder = entry.map_err(disk)?.path();
+        match Record::load(&folder) {
+            Some(record) => records.push(record),
+            None => fs::remove_dir_all(&folder).map_err(disk)?,
+        }
+    }
+    Ok(records)
+}
+
+async fn plan_network(config: &LocalConfig, data_dir: &Path, names: &Names, in_use: bool) -> Result<Network> {
+    let file = data_dir.join("network.json");
+    let chosen: Option<ChosenNetwork> = fs::read(&file)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let kept = chosen
+        .as_ref()
+        .and_then(|chosen| Subnet::parse(&chosen.subnet).ok());
+    let network = Network::plan(
+        names,
+        data_dir,
+        config.bridge.as_deref(),
+        config.subnet.as_deref(),
+        kept,
+    )
+    .await?;
+    let now = ChosenNetwork {
+        subnet: network.subnet.to_string(),
+        bridge: network.bridge.clone(),
+    };
+    if in_use
+        && let Some(before) = &chosen
+        && (before.subnet != now.subnet || before.bridge != now.bridge)
+    {
+        return Err(Error::new(
+            ErrorKind::ConfigInvalid,
+            START,
+            format!(
+                "instances are running on bridge {} in {}: set `bridge` and `subnet` to these until they are gone",
+                before.bridge, before.subnet
+            ),
+        ));
+    }
+    serde_json::to_vec(&now)
+        .map_err(std::io::Error::other)
+        .and_then(|bytes| fs::write(&file, bytes))
+        .map_err(|source| {
+            Error::new(ErrorKind::Unexpected, START, "cannot write to the data folder").with_source(source)
+        })?;
+    Ok(network)
+}
+
+/// The name servers an instance can reach: the machine's own loopback is not its.
+fn nameservers(config: &LocalConfig) -> Vec<IpAddr> {
+    if !config.nameservers.is_empty() {
+        return config.nameservers.clone();
+    }
+    // The second has the real ones where the first names a local resolver.
+    for file in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let found: Vec<IpAddr> = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("nameserver"))
+            .filter_map(|server| server.trim().parse().ok())
+            .filter(|server: &IpAddr| !server.is_loopback())
+            .collect();
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    tracing::warn!("this machine has no name server that instances can reach: set `nameservers`");
+    Vec::new()
+}
+
+/// Whether an instance in this phase can be shown as ended.
+fn ended(mut instance: Instance, reason: Option<String>) -> Instance {
+    instance.phase = InstancePhase::Terminated;
+    instance.reason = reason;
+    instance
+}
