@@ -39,22 +39,24 @@ pub(crate) enum RuntimeEvent {
 pub(crate) async fn watch(runtime: Runtime, events: mpsc::Sender<RuntimeEvent>) {
     let mut wait = RETRY.0;
     loop {
-        let down = match runtime.version().await {
+        match runtime.version().await {
             Ok(version) => {
-                wait = RETRY.0;
                 let up = RuntimeEvent::Up { name: version.runtime_name, version: version.runtime_version };
                 if events.send(up).await.is_err() {
                     return;
                 }
-                match follow(&runtime, &events).await {
-                    Some(reason) => reason,
-                    None => return,
+                let began = tokio::time::Instant::now();
+                let Some(reason) = follow(&runtime, &events).await else { return };
+                tracing::warn!(reason, "runtime events are interrupted");
+                if began.elapsed() > RETRY.1 {
+                    wait = RETRY.0;
                 }
             }
-            Err(error) => unreachable_text(&runtime, &error),
-        };
-        if events.send(RuntimeEvent::Down(down)).await.is_err() {
-            return;
+            Err(error) => {
+                if events.send(RuntimeEvent::Down(unreachable_text(&runtime, &error))).await.is_err() {
+                    return;
+                }
+            }
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY.1);
@@ -64,7 +66,7 @@ pub(crate) async fn watch(runtime: Runtime, events: mpsc::Sender<RuntimeEvent>) 
 /// Forwards events until the stream breaks (with the reason) or nobody listens any more (nothing).
 async fn follow(runtime: &Runtime, events: &mpsc::Sender<RuntimeEvent>) -> Option<String> {
     let filters = ["/tasks/exit", "/tasks/oom"]
-        .map(|topic| format!("namespace=={NAMESPACE},topic=={topic}"))
+        .map(|topic| format!("namespace=={NAMESPACE},topic==\"{topic}\""))
         .to_vec();
     let mut client = EventsClient::new(runtime.channel());
     // The server sends its headers with the first event only, so this call answers late: it is polled beside a timer.

@@ -64,7 +64,10 @@ fn status(view: View<'_>, kind: Kind, container: &Container) -> ContainerStatus 
         name: container.name.clone(),
         image: newest.map_or_else(|| container.image.clone(), |run| shown_image(run, container)),
         image_id: newest.map(|run| run.image_ref.clone()).unwrap_or_default(),
-        container_id: newest.map(|run| container_id(&run.id)).unwrap_or_default(),
+        container_id: newest
+            .filter(|run| run.phase != Phase::Created)
+            .map(|run| container_id(&run.id))
+            .unwrap_or_default(),
         restart_count: newest.map_or(0, |run| run.attempt),
         state: Some(ContainerState { state: Some(state) }),
         last_state: last_state.map(|state| ContainerState { state: Some(state) }),

@@ -118,12 +118,19 @@ impl Cell {
         enter
     }
 
+    /// A command inside the cell's mounts and processes.
+    fn enter_all(&self, command: &[&str]) -> Command {
+        let mut enter = Command::new("nsenter");
+        enter.args(["-t", &child_of(self.init.id()).to_string(), "-m", "-p", "--"]).args(command);
+        enter
+    }
+
     /// Starts the agent as a process of its own.
     pub(crate) fn start_agent(&mut self) {
         let path = self.folder.path().join("cell.json");
         fs::write(&path, serde_json::to_vec(&self.config).expect("json")).expect("config");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("agent.log"));
-        let mut agent = self.enter(&[env!("CARGO_BIN_EXE_kip-cell"), "--config"]);
+        let mut agent = self.enter_all(&[env!("CARGO_BIN_EXE_kip-cell"), "--config"]);
         let agent = agent.arg(&path).env("RUST_LOG", "info").stderr(log.expect("log"));
         self.agent = Some(agent.spawn().expect("agent"));
     }
@@ -131,21 +138,19 @@ impl Cell {
     /// `kill -9` of the agent.
     pub(crate) fn kill_agent(&mut self) {
         if let Some(mut agent) = self.agent.take() {
-            agent.kill().expect("kill");
+            kill_child_of(&agent);
             agent.wait().expect("wait");
         }
     }
 
     /// The agent's process id.
     pub(crate) fn agent_pid(&self) -> u32 {
-        self.agent.as_ref().expect("runs").id()
+        child_of(self.agent.as_ref().expect("runs").id())
     }
 
     /// `kill -9` of containerd.
     pub(crate) fn kill_containerd(&mut self) {
-        let pid = child_of(self.containerd.id());
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kill");
+        kill_child_of(&self.containerd);
         self.containerd.wait().expect("wait");
     }
 
@@ -232,11 +237,11 @@ impl Cell {
 
 impl Drop for Cell {
     fn drop(&mut self) {
-        self.kill_agent();
-        // The first process of the namespace takes containerd, its shims and all containers with it.
+        // The first process of the namespace takes the agent, containerd, its shims and all containers with it.
         drop(self.init.kill());
         drop(self.init.wait());
         drop(self.containerd.wait());
+        drop(self.agent.as_mut().map(Child::wait));
         remove_cgroups(&self.config.cgroup_parent);
     }
 }
@@ -251,6 +256,11 @@ fn child_of(pid: u32) -> u32 {
         let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
         (!["unshare", "nsenter"].contains(&name.trim())).then_some(child)
     })
+}
+
+fn kill_child_of(parent: &Child) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child_of(parent.id())).expect("pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kill");
 }
 
 fn spawn_containerd(inner: u32, config: &Path, root: &Path) -> Child {
