@@ -16,4 +16,5 @@ mod status;
 pub use config::{
     EndpointConfig, KubeletConfig, NodeConfig, NodeTaint, PodsConfig, ServingCertificate, SizingBasis,
 };
+pub use demand::{Refusal, demand};
 pub use handle::PodDriver;

@@ -20,11 +20,11 @@ pub(crate) const VIRTUAL_INSTANCE_TYPE: &str = "kip";
 
 /// Why a pod can never run here as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// CamelCase reason.
-    pub(crate) reason: &'static str,
+    pub reason: &'static str,
     /// One sentence: which field, and what to do.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl Refusal {
@@ -49,7 +49,7 @@ impl Refusal {
 ///
 /// # Errors
 /// A [`Refusal`] when no retry can help: a field is invalid or not supported.
-pub(crate) fn demand(pod: &Pod, config: &PodsConfig) -> Result<PodDemand, Refusal> {
+pub fn demand(pod: &Pod, config: &PodsConfig) -> Result<PodDemand, Refusal> {
     supported::check(pod)?;
     let totals = resources::totals(pod, config.basis)?;
     let wishes = annotations::read(pod)?;
