@@ -12,9 +12,19 @@ use crate::{interrupt, paths, ui};
 /// The flags every debug build of the workspace shares.
 pub(crate) const WORKSPACE: [&str; 2] = ["--workspace", "--all-features"];
 
+/// How much is built to get one program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Everything, with the features `cargo test` uses: what a full run needs anyway.
+    Workspace,
+    /// Only what the program itself needs: the quickest way to one program.
+    Package,
+}
+
 /// The debug build of a workspace binary.
 pub(crate) fn binary(name: &str) -> Result<PathBuf> {
-    artifacts()?
+    let flags = [&WORKSPACE[..], &["--bins", "--examples"]].concat();
+    artifacts(&flags)?
         .into_iter()
         .find(|artifact| artifact.is("bin", name))
         .and_then(|artifact| artifact.executable)
@@ -22,8 +32,12 @@ pub(crate) fn binary(name: &str) -> Result<PathBuf> {
 }
 
 /// The debug build of a crate's example.
-pub(crate) fn example(package: &str, name: &str) -> Result<PathBuf> {
-    artifacts()?
+pub(crate) fn example(scope: Scope, package: &str, name: &str) -> Result<PathBuf> {
+    let flags = match scope {
+        Scope::Workspace => [&WORKSPACE[..], &["--bins", "--examples"]].concat(),
+        Scope::Package => vec!["-p", package, "--example", name],
+    };
+    artifacts(&flags)?
         .into_iter()
         .find(|artifact| artifact.is("example", name) && artifact.package_id.contains(package))
         .and_then(|artifact| artifact.executable)
@@ -77,17 +91,9 @@ impl Artifact {
     }
 }
 
-fn artifacts() -> Result<Vec<Artifact>> {
-    let mut cargo = cmd(
-        "cargo",
-        [
-            "build",
-            "--bins",
-            "--examples",
-            "--message-format=json-render-diagnostics",
-        ],
-    );
-    cargo.args(WORKSPACE).current_dir(paths::workspace());
+fn artifacts(flags: &[&str]) -> Result<Vec<Artifact>> {
+    let mut cargo = cmd("cargo", ["build", "--message-format=json-render-diagnostics"]);
+    cargo.args(flags).current_dir(paths::workspace());
     ui::command(&line(&cargo));
     interrupt::check()?;
     let child = cargo

@@ -114,7 +114,12 @@ fn perform(task: Task) -> Result<()> {
 fn serve_control_plane() -> Result<()> {
     let folder = tempfile::Builder::new().prefix("kip-control-plane-").tempdir()?;
     let kubectl = setup::kubectl::provide()?;
-    let mut cluster = cluster::Cluster::start(cluster::Kind::Real, folder.path(), &kubectl)?;
+    let mut cluster = cluster::Cluster::start(
+        cluster::Kind::Real,
+        folder.path(),
+        &kubectl,
+        build::Scope::Package,
+    )?;
     println!("   export KUBECONFIG={}", cluster.kubeconfig.display());
     println!("   Ctrl-C ends it");
     loop {

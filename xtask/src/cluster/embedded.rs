@@ -7,13 +7,14 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::{Cluster, Kind};
+use crate::build::Scope;
 use crate::command::{cmd, read};
 use crate::daemon::Daemon;
 use crate::{build, ui};
 
 /// Starts kip-cluster's `serve` example with its kubeconfig and log in `folder`.
-pub(super) fn start(folder: &Path, kubectl: &Path) -> Result<Cluster> {
-    let program = build::example("kip-cluster", "serve")?;
+pub(super) fn start(folder: &Path, kubectl: &Path, scope: Scope) -> Result<Cluster> {
+    let program = build::example(scope, "kip-cluster", "serve")?;
     let begin = Instant::now();
     let kubeconfig = folder.join("admin.kubeconfig");
     let mut serve = cmd(program, ["--listen", "127.0.0.1:0", "--kubeconfig"]);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::build::Scope;
 use crate::daemon::Daemon;
 
 /// Which Kubernetes API answers.
@@ -44,10 +45,10 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts a control plane with its data and logs in `folder` and waits until it serves.
-    pub(crate) fn start(kind: Kind, folder: &Path, kubectl: &Path) -> Result<Self> {
+    pub(crate) fn start(kind: Kind, folder: &Path, kubectl: &Path, scope: Scope) -> Result<Self> {
         match kind {
             Kind::Real => real::start(folder),
-            Kind::Embedded => embedded::start(folder, kubectl),
+            Kind::Embedded => embedded::start(folder, kubectl, scope),
         }
     }
 

@@ -111,7 +111,6 @@ impl Launcher {
                 "--authorization-mode=Node,RBAC".into(),
                 "--enable-admission-plugins=NodeRestriction,ServiceAccount".into(),
                 "--allow-privileged=true".into(),
-                "--anonymous-auth=false".into(),
                 "--endpoint-reconciler-type=none".into(),
                 "--service-cluster-ip-range=10.96.0.0/16".into(),
                 "--kubelet-preferred-address-types=InternalIP".into(),

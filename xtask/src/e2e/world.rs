@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Case;
 use super::client::Api;
 use super::controller::Controller;
+use crate::build::Scope;
 use crate::cluster::{Cluster, Kind};
 use crate::command::{cmd, line, outcome};
 use crate::daemon::{Daemon, tail, wait_until};
@@ -36,11 +37,15 @@ pub(crate) struct World {
 impl World {
     /// A control plane alone.
     pub(crate) fn api_only(kind: Kind, kubectl: &Path) -> Result<Self> {
+        Self::bare(kind, kubectl, Scope::Package)
+    }
+
+    fn bare(kind: Kind, kubectl: &Path, scope: Scope) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("kip-e2e-")
             .tempdir()
             .context("cannot make a folder")?;
-        let cluster = Cluster::start(kind, folder.path(), kubectl)?;
+        let cluster = Cluster::start(kind, folder.path(), kubectl, scope)?;
         let api = Api::from_kubeconfig(&cluster.kubeconfig, kubectl, folder.path())?;
         Ok(Self {
             controller: None,
@@ -54,7 +59,7 @@ impl World {
 
     /// A control plane and the controller on it, with this machine as its cloud.
     pub(crate) fn start(kind: Kind, machine: &Machine) -> Result<Self> {
-        let mut world = Self::api_only(kind, &machine.kubectl)?;
+        let mut world = Self::bare(kind, &machine.kubectl, Scope::Workspace)?;
         let controller = Controller::prepare(&world, &machine.busybox)?;
         world.controller.insert(controller).start()?;
         world.kubectl_ok(&[

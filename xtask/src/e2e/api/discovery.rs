@@ -207,7 +207,7 @@ pub(super) fn errors(world: &mut World) -> Result<()> {
     expect.field("no such namespace", &lost, "/details/kind", "namespaces");
 
     let nobody = api.send(&Request::new("GET", &pods).anonymous())?;
-    expect.answer("no credentials", nobody, 401, "Unauthorized");
+    expect.answer("no credentials", nobody, 403, "Forbidden");
     let stranger = Request::new("GET", &pods)
         .anonymous()
         .header("Authorization: Bearer nonsense");
