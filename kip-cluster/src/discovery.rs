@@ -11,7 +11,7 @@ pub(crate) const VERSION: &str = "v1.37.2";
 /// `/version`.
 pub(crate) fn version() -> Value {
     json!({
-        "major": "1", "minor": "37", "gitVersion": format!("{VERSION}+kip-cluster"), "gitCommit": "", "gitTreeState": "clean",
+        "major": "1", "minor": "37", "emulationMajor": "1", "emulationMinor": "37", "minCompatibilityMajor": "1", "minCompatibilityMinor": "36", "gitVersion": format!("{VERSION}+kip-cluster"), "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc", "platform": "linux/amd64",
     })
 }

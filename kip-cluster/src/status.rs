@@ -138,12 +138,13 @@ impl ApiError {
     }
 
     pub(crate) fn not_acceptable() -> Self {
-        let accepted = "application/json, application/yaml";
-        Self::new(
-            406,
-            "NotAcceptable",
-            format!("only the following media types are accepted: {accepted}"),
-        )
+        let message = "406: Not Acceptable
+
+Available representations: application/json";
+        Self {
+            details: Some(Box::new(json!({}))),
+            ..Self::new(406, "NotAcceptable", message)
+        }
     }
 
     pub(crate) fn unsupported_media_type(accepted: &str) -> Self {
@@ -154,6 +155,15 @@ impl ApiError {
                 "the body of the request was in an unknown format - accepted media types include: {accepted}"
             ),
         )
+    }
+
+    /// A patch of a kind that is not understood here.
+    pub(crate) fn unsupported_patch() -> Self {
+        let message = "415: Unsupported Media Type";
+        Self {
+            details: Some(Box::new(json!({}))),
+            ..Self::new(415, "UnsupportedMediaType", message)
+        }
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {

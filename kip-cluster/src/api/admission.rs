@@ -163,6 +163,27 @@ fn runtime_class(app: &App, pod: &mut Value) -> ApiResult<()> {
     Ok(())
 }
 
+/// Gives a new service an address of 10.96.0.0/16, as kube-apiserver does. Nothing routes to it: that is the work of
+/// kube-proxy, which is not here.
+pub(super) fn service(app: &App, service: &mut Value) -> ApiResult<()> {
+    let spec = child(service, "spec");
+    let external = spec.get("type").is_some_and(|kind| kind == "ExternalName");
+    if external || spec.get("clusterIP").is_some_and(|address| address != "") {
+        return Ok(());
+    }
+    let (_, services) = app.store.list("/services", None);
+    let used: std::collections::BTreeSet<&str> = services
+        .iter()
+        .filter_map(|service| object::str_at(service, &["spec", "clusterIP"]))
+        .collect();
+    let free = (1..=u16::MAX - 1)
+        .map(|number| format!("10.96.{}.{}", number >> 8, number & 0xff))
+        .find(|address| !used.contains(address.as_str()))
+        .ok_or_else(|| ApiError::internal("failed to allocate a serviceIP: range is full"))?;
+    spec.insert("clusterIP".to_owned(), free.into());
+    Ok(())
+}
+
 /// A pod stays five minutes on a node that is not ready or not reachable, unless it says otherwise.
 fn tolerations(pod: &mut Value) {
     let spec = child(pod, "spec");

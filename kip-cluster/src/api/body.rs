@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Call, events};
 use crate::object::{self, as_map};
-use crate::registry::{Resource, Source};
+use crate::registry::Resource;
 use crate::schema::{Findings, check_fields, decode};
 use crate::status::{ApiError, ApiResult};
 
@@ -78,6 +78,7 @@ impl Call<'_> {
         if self.resource.group == "events.k8s.io" {
             *object = events::to_stored(object.take());
         }
+        check_bytes(self.resource, object).map_err(|why| self.undecodable(&why))?;
         let mut findings: Vec<String> = unknown
             .iter()
             .map(|path| format!("unknown field \"{path}\""))
@@ -90,10 +91,7 @@ impl Call<'_> {
         match mode {
             FieldValidation::Strict if !findings.is_empty() => {
                 let text = format!("strict decoding error: {}", findings.join(", "));
-                Err(match self.resource.source {
-                    Source::Builtin(_) => self.undecodable(&text),
-                    Source::Custom(_) => ApiError::bad_request(text),
-                })
+                Err(self.undecodable(&text))
             }
             FieldValidation::Warn => Ok(findings),
             FieldValidation::Ignore | FieldValidation::Strict => Ok(Vec::new()),
@@ -110,6 +108,34 @@ impl Call<'_> {
             name => name,
         }
     }
+}
+
+/// What is published as bytes must be base64.
+fn check_bytes(resource: &Resource, object: &Value) -> Result<(), String> {
+    use base64::Engine as _;
+    let field = match resource.table.as_str() {
+        "/secrets" => "data",
+        "/configmaps" => "binaryData",
+        _ => return Ok(()),
+    };
+    for value in object
+        .get(field)
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(_, value)| value)
+    {
+        let text = value.as_str().unwrap_or("");
+        base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .map_err(|error| match error {
+                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
+                    format!("illegal base64 data at input byte {at}")
+                }
+                _ => format!("illegal base64 data at input byte {}", text.len()),
+            })?;
+    }
+    Ok(())
 }
 
 /// The body must be of the kind and version of the path, if it says what it is.

@@ -1,11 +1,14 @@
 //! Answer delete and deletecollection.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::Call;
 use super::delete::{DeleteOptions, Deleted, delete_object, success};
 use super::read::select;
 use super::respond::{Reply, json_reply, list_reply, object_reply};
+use crate::object;
 use crate::schema::decode;
 use crate::status::{ApiError, ApiResult};
 use crate::store::Key;
@@ -14,7 +17,7 @@ impl Call<'_> {
     /// The options of a deletion, from the body or, where it is empty, from the query.
     fn delete_options(&self) -> ApiResult<DeleteOptions> {
         let from_query = self.query.number::<i64>("gracePeriodSeconds")?;
-        let dry_run = self.query.dry_run()?;
+        let dry_run = self.query.dry_run("DeleteOptions")?;
         if self.body.is_empty() {
             return Ok(DeleteOptions {
                 grace_seconds: from_query,
@@ -46,7 +49,12 @@ pub(super) fn delete(call: &Call<'_>) -> ApiResult<Reply> {
     let options = call.delete_options()?;
     let include = call.query.get("includeObject");
     match delete_object(call.app, call.resource, &call.key(), &options)? {
-        Deleted::Now(object) if call.resource.returns_deleted => {
+        Deleted::Now(mut object) if call.resource.returns_deleted => {
+            if object::is_deleting(&object) && call.resource.table == "/pods" {
+                // Whatever grace was left, it is over now.
+                let meta = object::meta_mut(Arc::make_mut(&mut object));
+                meta.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+            }
             Ok(object_reply(200, call.resource, &object, call.form, include))
         }
         Deleted::Now(object) => Ok(json_reply(200, &success(call.resource, &object))),

@@ -80,22 +80,24 @@ pub(crate) fn delete_object(
 }
 
 fn check_preconditions(resource: &Resource, old: &Value, options: &DeleteOptions) -> ApiResult<()> {
-    let actual = [
-        ("UID", &options.uid, object::uid(old)),
+    let version = object::meta_str(old, "resourceVersion");
+    for (what, wanted, found, happened) in [
         (
-            "ResourceVersion",
-            &options.version,
-            object::meta_str(old, "resourceVersion"),
+            "UID",
+            &options.uid,
+            object::uid(old),
+            "deleted and then recreated",
         ),
-    ];
-    for (what, wanted, found) in actual {
+        ("ResourceVersion", &options.version, version, "modified"),
+    ] {
         if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
             let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might \
+                 have been {happened}"
             );
             return Err(ApiError::conflict(
                 &resource.group,
-                &resource.plural,
+                &resource.kind,
                 object::name(old),
                 &why,
             ));

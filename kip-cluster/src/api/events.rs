@@ -25,6 +25,11 @@ pub(crate) fn to_new(event: &Value) -> Value {
             map.insert(new.to_owned(), value);
         }
     }
+    for name in ["reportingController", "reportingInstance"] {
+        if map.get(name).is_some_and(|value| value == "") {
+            map.remove(name);
+        }
+    }
     map.insert("apiVersion".to_owned(), json!("events.k8s.io/v1"));
     event
 }

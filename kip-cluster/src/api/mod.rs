@@ -118,10 +118,18 @@ async fn answer(app: &Arc<App>, peer: Option<User>, request: Request<Incoming>) 
     };
     app.auth.authorize(&user, &wanted)?;
     let registry = app.registry();
-    let resource = registry
+    let Some(resource) = registry
         .find(&target.group, &target.version, &target.resource)
-        .ok_or_else(ApiError::no_resource)?
-        .clone();
+        .cloned()
+    else {
+        // A group that is not served is an unknown path; a resource missing from a served one is told as such.
+        let served = registry.of(&target.group, &target.version).next().is_some();
+        return if served {
+            Err(ApiError::no_resource())
+        } else {
+            Ok(nonresource::not_found())
+        };
+    };
     check_scope(&resource, &target, verb)?;
     if matches!(
         target.subresource.as_str(),
@@ -146,9 +154,20 @@ fn check_scope(resource: &Resource, target: &Target, verb: &str) -> ApiResult<()
         });
     }
     let known = match target.subresource.as_str() {
-        "" => resource.verbs.contains(&verb),
+        "" => {
+            let fits = match verb {
+                "create" => target.name.is_empty(),
+                "update" | "patch" => !target.name.is_empty(),
+                _ => true,
+            };
+            fits && resource.verbs.contains(&verb)
+        }
         name => {
-            let sub = resource.subresource(name).ok_or_else(ApiError::no_resource)?;
+            let missing = || match resource.is_custom() {
+                true => ApiError::not_found(&resource.group, &resource.plural, &target.name),
+                false => ApiError::no_resource(),
+            };
+            let sub = resource.subresource(name).ok_or_else(missing)?;
             sub.verbs.contains(&verb)
         }
     };

@@ -9,6 +9,11 @@ use crate::discovery;
 use crate::openapi;
 use crate::status::{ApiError, ApiResult};
 
+/// The answer to a path nobody knows.
+pub(super) fn not_found() -> Reply {
+    text_reply(404, "404 page not found\n")
+}
+
 /// The media type of aggregated discovery.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -29,36 +34,34 @@ pub(super) fn answer(app: &App, method: &Method, path: &str, accept: &str) -> Ap
     let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
     let value = match words[..] {
         ["healthz" | "livez" | "readyz", ..] => return Ok(text_reply(200, "ok")),
-        ["version"] => discovery::version(),
+        ["version"] => Some(discovery::version()),
         ["api" | "apis"] if wants_aggregated(accept) => {
             let value = discovery::aggregated(&registry, words[0] == "api");
             return Ok(typed_reply(200, AGGREGATED, value.to_string()));
         }
-        ["api"] => discovery::core_versions(&app.address),
-        ["apis"] => discovery::group_list(&registry),
-        ["api", version] => {
-            discovery::resource_list(&registry, "", version).ok_or_else(ApiError::no_resource)?
-        }
-        ["apis", group] => discovery::one_group(&registry, group).ok_or_else(ApiError::no_resource)?,
-        ["apis", group, version] => {
-            discovery::resource_list(&registry, group, version).ok_or_else(ApiError::no_resource)?
-        }
-        ["openapi", "v3"] => openapi::index(&registry),
+        ["api"] => Some(discovery::core_versions(&app.address)),
+        ["apis"] => Some(discovery::group_list(&registry)),
+        ["api", version] => discovery::resource_list(&registry, "", version),
+        ["apis", group] => discovery::one_group(&registry, group),
+        ["apis", group, version] => discovery::resource_list(&registry, group, version),
+        ["openapi", "v3"] => Some(openapi::index(&registry)),
         ["openapi", "v3", ..] => {
             let path = words[2..].join("/");
-            openapi::document(&registry, &path).ok_or_else(ApiError::no_resource)?
+            openapi::document(&registry, &path)
         }
-        ["openid", "v1", "jwks"] => app.auth.signer.public_keys(),
+        ["openid", "v1", "jwks"] => Some(app.auth.signer.public_keys()),
         [".well-known", "openid-configuration"] => {
             let issuer = app.auth.signer.issuer();
-            json!({"issuer": issuer, "jwks_uri": format!("https://{}/openid/v1/jwks", app.address),
+            Some(
+                json!({"issuer": issuer, "jwks_uri": format!("https://{}/openid/v1/jwks", app.address),
                    "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
-                   "id_token_signing_alg_values_supported": ["ES256"]})
+                   "id_token_signing_alg_values_supported": ["ES256"]}),
+            )
         }
-        [] => {
-            json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})
-        }
-        _ => return Err(ApiError::no_resource()),
+        [] => Some(
+            json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}),
+        ),
+        _ => None,
     };
-    Ok(json_reply(200, &value))
+    Ok(value.map_or_else(not_found, |value| json_reply(200, &value)))
 }

@@ -11,7 +11,9 @@ use crate::status::{ApiError, ApiResult};
 /// Sets the server's part of a new object's metadata and drops the status it may not bring.
 pub(super) fn for_create(resource: &Resource, object: &mut Value) -> ApiResult<()> {
     if object::version(object) != 0 {
-        return Err(ApiError::bad_request(
+        return Err(ApiError::new(
+            500,
+            "",
             "resourceVersion should not be set on objects to be created",
         ));
     }

@@ -80,7 +80,12 @@ pub(super) fn select(call: &Call<'_>) -> ApiResult<(Vec<Object>, ListMeta)> {
     let namespace = call.namespace();
     let store = &call.app.store;
     let table = &call.resource.table;
-    let requested = call.query.number::<u64>("resourceVersion")?;
+    let requested = match call.query.get("resourceVersion") {
+        "" => None,
+        text => Some(text.parse::<u64>().map_err(|_| {
+            ApiError::bad_request(format!("invalid resource version: {}", bad_version(text)))
+        })?),
+    };
     let exact = call.query.get("resourceVersionMatch") == "Exact";
     let (version, mut objects) = match call.query.get("continue") {
         "" if exact && requested.is_some_and(|version| version > 0) => {
@@ -129,12 +134,19 @@ pub(super) fn select(call: &Call<'_>) -> ApiResult<(Vec<Object>, ListMeta)> {
     Ok((objects, meta))
 }
 
+/// Why a resource version cannot be read.
+pub(super) fn bad_version(text: &str) -> String {
+    format!(
+        "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+    )
+}
+
 /// The version asked for does not exist yet.
 pub(super) fn too_large(wanted: u64, current: u64) -> ApiError {
     let mut error = ApiError::new(
         504,
         "Timeout",
-        format!("Too large resource version: {wanted}, current: {current}"),
+        format!("Timeout: Too large resource version: {wanted}, current: {current}"),
     );
     error.details = Some(Box::new(json!({
         "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1,

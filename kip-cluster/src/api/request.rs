@@ -3,9 +3,10 @@
 use std::str::FromStr;
 
 use http::Method;
+use serde_json::json;
 
 use crate::registry::group_version;
-use crate::status::{ApiError, ApiResult};
+use crate::status::{ApiError, ApiResult, Problem};
 
 /// A path of the resource API, taken apart. Parts that are absent are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -127,16 +128,14 @@ impl Query {
         }
     }
 
-    /// Whether nothing is to be stored; 400 for anything but `All`.
-    pub(crate) fn dry_run(&self) -> ApiResult<bool> {
-        let mut values = self.all("dryRun").filter(|value| !value.is_empty()).peekable();
-        let any = values.peek().is_some();
-        match values.find(|value| *value != "All") {
-            None => Ok(any),
-            Some(other) => Err(ApiError::bad_request(format!(
-                "dryRun: Unsupported value: \"{other}\": supported values: \"All\""
-            ))),
+    /// Whether nothing is to be stored; 422 for anything but `All`. `options` is the kind of the request's options.
+    pub(crate) fn dry_run(&self, options: &str) -> ApiResult<bool> {
+        let values: Vec<&str> = self.all("dryRun").filter(|value| !value.is_empty()).collect();
+        if values.iter().all(|value| *value == "All") {
+            return Ok(!values.is_empty());
         }
+        let problem = Problem::unsupported("dryRun", &json!(values), &["All"]);
+        Err(ApiError::invalid("meta.k8s.io", options, "", vec![problem]))
     }
 }
 

@@ -27,7 +27,6 @@ pub(super) fn answer(call: &Call<'_>) -> ApiResult<Reply> {
     };
     let map = as_map(&mut review);
     let meta = map.entry("metadata").or_insert_with(|| json!({}));
-    as_map(meta).insert("creationTimestamp".to_owned(), Value::Null);
     if call.resource.plural == "selfsubjectreviews" {
         as_map(meta).insert("creationTimestamp".to_owned(), ids::now().into());
     }
@@ -76,13 +75,8 @@ fn access(call: &Call<'_>, user: &User, review: &Value) -> ApiResult<Value> {
     let path = object::at(review, &["spec", "nonResourceAttributes"]);
     if resource.is_some() == path.is_some() {
         let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        let problem = Problem::invalid("spec.resourceAttributes", &Value::Null, why);
-        return Err(ApiError::invalid(
-            &call.resource.group,
-            &call.resource.kind,
-            "",
-            vec![problem],
-        ));
+        let problem = Problem::invalid("spec", &Value::Null, why);
+        return Err(ApiError::invalid(&call.resource.group, "", "", vec![problem]));
     }
     if user.name.is_empty() && user.groups.is_empty() {
         let problem = Problem::invalid(

@@ -45,7 +45,7 @@ impl Call<'_> {
 fn success() -> Reply {
     json_reply(
         201,
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
     )
 }
 
@@ -131,6 +131,19 @@ fn evict(call: &Call<'_>, eviction: &Value) -> ApiResult<Reply> {
         .get("deleteOptions")
         .map(DeleteOptions::read)
         .unwrap_or_default();
+    let pod = call.current()?;
+    let over = matches!(
+        object::str_at(&pod, &["status", "phase"]),
+        Some("Succeeded" | "Failed")
+    );
+    if !over && !object::is_deleting(&pod) && !options.dry_run {
+        let mut new = (*pod).clone();
+        let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                               "message": "Eviction API: evicting"});
+        set_condition(&mut new, condition);
+        // Refused means that the pod changed; it is deleted all the same, only without the note why.
+        let _ = call.app.store.replace("/pods", object::version(&pod), new);
+    }
     delete_object(call.app, call.resource, &call.key(), &options)?;
     Ok(success())
 }

@@ -42,7 +42,7 @@ pub(super) fn check_identity(call: &Call<'_>, old: &Value, new: &Value) -> ApiRe
             );
             return Err(ApiError::invalid(
                 &resource.group,
-                &resource.kind,
+                &resource.plural,
                 &call.target.name,
                 vec![problem],
             ));

@@ -13,11 +13,11 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::Call;
-use super::read::{Selection, select, too_large};
+use super::read::{Selection, bad_version, select, too_large};
 use super::respond::{BoxError, Form, Reply, Stamped, partial, shown, typed_reply};
 use crate::app::App;
 use crate::registry::Resource;
-use crate::status::{ApiError, ApiResult};
+use crate::status::{ApiError, ApiResult, Problem};
 use crate::store::{Change, ChangeKind, Object};
 use crate::table;
 
@@ -60,11 +60,10 @@ pub(super) async fn watch(call: &Call<'_>) -> ApiResult<Reply> {
     let selection = Selection::of(call)?;
     let requested = match call.query.get("resourceVersion") {
         "" | "0" => None,
-        text => Some(text.parse::<u64>().map_err(|_| {
-            ApiError::bad_request(format!(
-                "Invalid value: \"{text}\": resourceVersion must be a number"
-            ))
-        })?),
+        text => Some(
+            text.parse::<u64>()
+                .map_err(|_| ApiError::new(500, "", bad_version(text)))?,
+        ),
     };
     let send_initial = call.query.get("sendInitialEvents");
     let bookmarks = call.query.flag("allowWatchBookmarks");
@@ -129,11 +128,8 @@ fn check_initial_events(call: &Call<'_>, send_initial: &str) -> ApiResult<()> {
         (_, "NotOlderThan") => return Ok(()),
         _ => "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
     };
-    Err(ApiError::new(
-        422,
-        "Invalid",
-        format!("ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: {problem}"),
-    ))
+    let problem = Problem::forbidden("resourceVersionMatch", problem);
+    Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", vec![problem]))
 }
 
 async fn wait_for(app: &App, version: u64) -> ApiResult<()> {

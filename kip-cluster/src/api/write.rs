@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 10;
 
 /// `POST` to a collection.
 pub(super) fn create(call: &Call<'_>) -> ApiResult<Reply> {
-    let dry_run = call.query.dry_run()?;
+    let dry_run = call.query.dry_run("CreateOptions")?;
     let (mut object, warnings) = call.decode_object()?;
     rules::check_namespace(call, &object)?;
     let namespace = call.target.namespace.clone();
@@ -70,6 +70,10 @@ pub(crate) fn create_object(
         admission::pod(app, &mut object)?;
         defaults::apply(resource, &mut object);
     }
+    if resource.table == "/services" {
+        admission::service(app, &mut object)?;
+        defaults::apply(resource, &mut object);
+    }
     let problems = validation::on_create(resource, &object);
     if !problems.is_empty() {
         return Err(ApiError::invalid(
@@ -108,7 +112,7 @@ fn committed(app: &App, resource: &Resource, object: &Value) {
 
 /// `PUT` of one object.
 pub(super) fn update(call: &Call<'_>) -> ApiResult<Reply> {
-    let dry_run = call.query.dry_run()?;
+    let dry_run = call.query.dry_run("UpdateOptions")?;
     let (new, warnings) = call.decode_object()?;
     let (code, stored) = loop_until_stored(call, |old| match old {
         None if rules::creates_on_update(call) && call.target.subresource.is_empty() => {
@@ -156,7 +160,7 @@ pub(super) fn patch(call: &Call<'_>) -> ApiResult<Reply> {
     let (code, stored) = if kind == PatchKind::Apply {
         apply_patch(call, &mut warnings)?
     } else {
-        let dry_run = call.query.dry_run()?;
+        let dry_run = call.query.dry_run("PatchOptions")?;
         loop_until_stored(call, |old| {
             let old = old.ok_or_else(|| call.not_found())?;
             let seen = super::respond::shown(call.resource, old);
@@ -188,7 +192,7 @@ fn names_version(body: &[u8]) -> bool {
 
 /// `PATCH` with `application/apply-patch+yaml`: server-side apply.
 fn apply_patch(call: &Call<'_>, warnings: &mut Vec<String>) -> ApiResult<(u16, Object)> {
-    let dry_run = call.query.dry_run()?;
+    let dry_run = call.query.dry_run("PatchOptions")?;
     if call.query.get("fieldManager").is_empty() {
         let problem = Problem::required("fieldManager", "is required for apply patch");
         return Err(ApiError::invalid(

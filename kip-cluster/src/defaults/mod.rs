@@ -48,9 +48,29 @@ fn namespace(object: &mut Value) {
     set_default(child(object, "status"), "phase", "Active");
 }
 
+/// What a node says of itself; always there, if only empty.
+const NODE_INFO: [&str; 10] = [
+    "architecture",
+    "bootID",
+    "containerRuntimeVersion",
+    "kernelVersion",
+    "kubeProxyVersion",
+    "kubeletVersion",
+    "machineID",
+    "operatingSystem",
+    "osImage",
+    "systemUUID",
+];
+
 fn node(object: &mut Value) {
     child(object, "spec");
     let status = child(object, "status");
+    let endpoint = as_map(status.entry("daemonEndpoints").or_insert_with(|| json!({})));
+    set_default(endpoint, "kubeletEndpoint", json!({"Port": 0}));
+    let info = as_map(status.entry("nodeInfo").or_insert_with(|| json!({})));
+    for field in NODE_INFO {
+        set_default(info, field, "");
+    }
     if let Some(capacity) = status.get("capacity").cloned() {
         set_default(status, "allocatable", capacity);
     }
@@ -80,10 +100,9 @@ fn service(object: &mut Value) {
         set_default(spec, "internalTrafficPolicy", "Cluster");
         set_default(spec, "ipFamilies", json!(["IPv4"]));
         set_default(spec, "ipFamilyPolicy", "SingleStack");
-        // No addresses are handed out and nothing routes to them: every service is headless.
-        set_default(spec, "clusterIP", "None");
-        let address = spec.get("clusterIP").cloned().unwrap_or(Value::Null);
-        set_default(spec, "clusterIPs", json!([address]));
+        if let Some(address) = spec.get("clusterIP").cloned() {
+            set_default(spec, "clusterIPs", json!([address]));
+        }
     }
     for port in spec
         .get_mut("ports")

@@ -2,7 +2,7 @@
 
 mod strategic;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::schema::{Node, decode};
 use crate::status::{ApiError, ApiResult};
@@ -24,13 +24,7 @@ impl PatchKind {
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" if !custom => Ok(Self::Strategic),
             "application/apply-patch+yaml" => Ok(Self::Apply),
-            _ if custom => Err(ApiError::unsupported_media_type(
-                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-            )),
-            _ => Err(ApiError::unsupported_media_type(
-                "application/json-patch+json, application/merge-patch+json, \
-                 application/strategic-merge-patch+json, application/apply-patch+yaml",
-            )),
+            _ => Err(ApiError::unsupported_patch()),
         }
     }
 }
@@ -93,11 +87,12 @@ fn json_patch(object: &mut Value, patch: Value) -> ApiResult<()> {
         ));
     }
     json_patch::patch(object, &operations).map_err(|error| {
-        ApiError::new(
-            422,
-            "Invalid",
-            format!("the server rejected our request due to an error in our request: {error}"),
-        )
+        tracing::debug!(%error, "JSON patch refused");
+        let message = "the server rejected our request due to an error in our request";
+        ApiError {
+            details: Some(Box::new(json!({}))),
+            ..ApiError::new(422, "Invalid", message)
+        }
     })
 }
 

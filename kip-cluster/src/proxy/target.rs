@@ -40,7 +40,7 @@ pub(super) fn find(app: &App, target: &Target, query: &Query, raw_query: &str) -
         } else {
             format!("{path}?{raw_query}")
         };
-        return endpoint(app, &target.name, path);
+        return endpoint(app, &target.name, path, "nodes");
     }
     let key = Key::new(target.namespace.as_str(), target.name.as_str());
     let pod = app
@@ -57,7 +57,8 @@ pub(super) fn find(app: &App, target: &Target, query: &Query, raw_query: &str) -
             target.name
         )));
     }
-    endpoint(app, &node, path)
+    // kube-apiserver names the resource of the request here, not the node.
+    endpoint(app, &node, path, "pods")
 }
 
 fn path_of(pod: &Object, target: &Target, query: &Query) -> ApiResult<String> {
@@ -198,11 +199,11 @@ fn container(pod: &Value, target: &Target, asked: &str) -> ApiResult<String> {
 }
 
 /// Where a node's kubelet listens: its internal address, else its host name; the port it announces, else 10250.
-fn endpoint(app: &App, node: &str, path: String) -> ApiResult<Backend> {
+fn endpoint(app: &App, node: &str, path: String, plural: &str) -> ApiResult<Backend> {
     let node = app
         .store
         .get("/nodes", &Key::new("", node))
-        .ok_or_else(|| ApiError::not_found("", "nodes", node))?;
+        .ok_or_else(|| ApiError::not_found("", plural, node))?;
     let address = |kind: &str| {
         object::list_at(&node, &["status", "addresses"])
             .iter()

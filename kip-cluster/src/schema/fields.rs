@@ -80,7 +80,10 @@ fn walk(value: &mut Value, node: &Node, path: &mut String, findings: &mut Findin
             }
             if text.is_some() {
                 findings.wrong.get_or_insert_with(|| {
-                    "unable to parse quantity's suffix".to_owned() + &format!(": {path}: {value}")
+                    format!(
+                        "quantities must match the regular expression \
+                         '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$' ({path}: {value})"
+                    )
                 });
                 return;
             }

@@ -75,14 +75,9 @@ fn has_type(
         } else {
             format!("{path} in body ")
         };
-        let shown_value = if value.is_object() || value.is_array() {
-            Value::from(found)
-        } else {
-            value.clone()
-        };
         problems.push(Problem::type_invalid(
             shown(path),
-            &shown_value,
+            &found.into(),
             &format!("{place}must be of type {wanted}: \"{found}\""),
         ));
     }
@@ -348,7 +343,7 @@ mod tests {
             (json!({}), "spec.size: Required value"),
             (
                 json!({"size": "x"}),
-                "spec.size: Invalid value: \"x\": spec.size in body must be of type integer: \"string\"",
+                "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\"",
             ),
             (
                 json!({"size": 5}),
@@ -368,7 +363,7 @@ mod tests {
             ),
             (
                 json!({"size": 1, "port": true}),
-                "spec.port: Invalid value: true: spec.port in body must be of type integer,string: \"boolean\"",
+                "spec.port: Invalid value: \"boolean\": spec.port in body must be of type integer,string: \"boolean\"",
             ),
         ] {
             let mut problems = Vec::new();
