@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use kip_core::error::{Error, ErrorKind, Result};
+use kip_core::model::Offering;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::host::Subnet;
-use crate::offering::{self, LocalOffering};
+use crate::offering::{self, Catalogue, LocalOffering};
 
 /// How the local cloud runs. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,6 +122,15 @@ impl LocalConfig {
             problems.extend(offering::problems(list));
         }
         problems
+    }
+
+    /// What this configuration offers. Looks at nothing of the machine, and needs no rights.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` when the list has problems.
+    pub fn price_list(&self) -> Result<Vec<Offering>> {
+        self.validated()?;
+        Ok(Catalogue::new(self.offerings.as_deref())?.offerings)
     }
 
     pub(crate) fn validated(&self) -> Result<()> {
