@@ -1,0 +1,118 @@
+//! A record store in memory that outlives a crash, counts writes and can be told to fail.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use kip_core::driver::{CellStore, MemoryCellStore};
+use kip_core::ids::CellName;
+use kip_core::model::CellRecord;
+use kip_core::{Error, ErrorKind, Result};
+
+use crate::fault::Faults;
+use crate::tripwire::Tripwire;
+
+/// An operation of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StoreOp {
+    /// `create`.
+    Create,
+    /// `update`.
+    Update,
+    /// `remove`.
+    Remove,
+    /// `list`.
+    List,
+}
+
+/// A record store in memory that outlives a crash, counts writes and can be told to fail.
+#[derive(Debug, Default)]
+pub struct FakeStore {
+    records: MemoryCellStore,
+    faults: Faults<StoreOp>,
+    tripwire: Tripwire,
+    writes: Mutex<BTreeMap<CellName, u32>>,
+}
+
+impl FakeStore {
+    /// An empty store, stoppable at any call.
+    pub fn new(tripwire: Tripwire) -> Self {
+        Self {
+            tripwire,
+            ..Self::default()
+        }
+    }
+
+    /// Faults to come.
+    pub fn faults(&self) -> &Faults<StoreOp> {
+        &self.faults
+    }
+
+    /// How often a record was created or updated.
+    pub fn writes(&self, cell: &CellName) -> u32 {
+        let writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        writes.get(cell).copied().unwrap_or(0)
+    }
+
+    /// Cells ever written.
+    pub fn cells(&self) -> Vec<CellName> {
+        let writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        writes.keys().cloned().collect()
+    }
+
+    fn count(&self, cell: &CellName) {
+        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        *writes.entry(cell.clone()).or_default() += 1;
+    }
+
+    async fn call<T: Send>(
+        &self,
+        op: StoreOp,
+        name: &'static str,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        self.tripwire.pass().await;
+        let effect = || {
+            // The store underneath never waits.
+            call.now_or_never().unwrap_or_else(|| {
+                Err(Error::new(
+                    ErrorKind::Unexpected,
+                    name,
+                    "the store in memory had to wait",
+                ))
+            })
+        };
+        let result = self.faults.strike(op, name, effect).await;
+        self.tripwire.pass().await;
+        result
+    }
+}
+
+#[async_trait]
+impl CellStore for FakeStore {
+    async fn create(&self, record: &CellRecord) -> Result<CellRecord> {
+        self.call(StoreOp::Create, "create cell", async {
+            self.count(&record.name);
+            self.records.create(record).await
+        })
+        .await
+    }
+
+    async fn update(&self, record: &CellRecord) -> Result<CellRecord> {
+        self.call(StoreOp::Update, "update cell", async {
+            self.count(&record.name);
+            self.records.update(record).await
+        })
+        .await
+    }
+
+    async fn remove(&self, name: &CellName) -> Result<()> {
+        self.call(StoreOp::Remove, "remove cell", self.records.remove(name))
+            .await
+    }
+
+    async fn list(&self) -> Result<Vec<CellRecord>> {
+        self.call(StoreOp::List, "list cells", self.records.list()).await
+    }
+}
