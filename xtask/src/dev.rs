@@ -33,6 +33,7 @@ impl Dev {
     pub(crate) fn start(machine: &Machine, programs: &Release, folder: &Path) -> Result<Self> {
         ui::section("Starting kip dev: a Kubernetes API, the controller, and this machine as its cloud");
         let (kubeconfig, data) = (folder.join("kubeconfig"), folder.join("data"));
+        std::fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
         let mut dev = cmd(&programs.kip, ["dev", "--keep", "--kubeconfig"]);
         dev.arg(&kubeconfig)
             .arg("--image-archive")

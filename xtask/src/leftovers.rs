@@ -1,98 +1,116 @@
-//! For proving that nothing is left: what a set of cells can leave on a machine, found by the data folder they lived
-//! in and by comparison with how the machine was before.
+//! For proving that nothing is left: what the cells of one local cloud can leave on a machine.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
 
 use crate::command::{cmd, read};
-use crate::processes;
+use crate::control_plane::hex;
+use crate::daemon::wait_until;
+use crate::processes::{self, Process};
 
-/// What there was on the machine at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Machine {
-    namespaces: BTreeSet<String>,
-    links: BTreeSet<String>,
-    cgroups: BTreeSet<String>,
+/// The names a local cloud gives what it makes, all derived from its data folder. Known here a second time, on purpose:
+/// the cloud's own idea of what is left is not what proves that nothing is.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalCloud {
+    data: PathBuf,
+    hash: String,
 }
 
-impl Machine {
-    /// Takes stock.
-    pub(crate) fn now() -> Result<Self> {
-        Ok(Self {
-            namespaces: first_words(&read(&mut cmd("ip", ["netns", "list"]))?),
-            links: read(&mut cmd("ip", ["-o", "link", "show"]))?
-                .lines()
-                .filter_map(|line| line.split_whitespace().nth(1))
-                .map(|name| {
-                    name.trim_end_matches(':')
-                        .split('@')
-                        .next()
-                        .unwrap_or(name)
-                        .to_owned()
-                })
-                .collect(),
-            cgroups: cgroups(Path::new("/sys/fs/cgroup"), 3),
-        })
+impl LocalCloud {
+    /// The local cloud of a data folder, which must exist.
+    pub(crate) fn of(data: &Path) -> Result<Self> {
+        let data = data
+            .canonicalize()
+            .with_context(|| format!("cannot find {}", data.display()))?;
+        let hash = hex(&Sha256::digest(data.as_os_str().as_encoded_bytes()))[..8].to_owned();
+        Ok(Self { data, hash })
     }
-}
 
-/// What is left of the cells under `data` since `before`, each as one line. Empty: nothing.
-///
-/// Network namespaces, links and cgroups count when their name is Kip's: other programs on this machine make theirs.
-pub(crate) fn since(before: &Machine, data: &Path) -> Result<Vec<String>> {
-    let now = Machine::now()?;
-    let mut left = Vec::new();
-    for (what, was, is) in [
-        ("network namespace", &before.namespaces, &now.namespaces),
-        ("network link", &before.links, &now.links),
-        ("cgroup", &before.cgroups, &now.cgroups),
-    ] {
-        left.extend(
-            is.difference(was)
-                .filter(|name| name.contains("kip"))
-                .map(|name| format!("{what} {name}")),
-        );
+    /// The processes of its cells.
+    pub(crate) fn processes(&self) -> Result<Vec<Process>> {
+        processes::in_cgroup(&format!("kip-local/{}", self.hash))
     }
-    let data_text = data.to_string_lossy();
-    let mounts = std::fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
-    left.extend(
-        mounts
+
+    /// Everything on this machine that is its, each as one line. Empty: nothing.
+    pub(crate) fn left(&self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        let short = &self.hash[..4];
+        let named = |what: &str, names: Vec<String>, prefixes: &[String]| -> Vec<String> {
+            let ours = |name: &String| prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
+            names
+                .into_iter()
+                .filter(ours)
+                .map(|name| format!("{what} {name}"))
+                .collect()
+        };
+        left.extend(named(
+            "network namespace",
+            entries("/run/netns"),
+            &[format!("kip-{short}-")],
+        ));
+        left.extend(named(
+            "network link",
+            entries("/sys/class/net"),
+            &[format!("kv{short}"), format!("kip{}", self.hash)],
+        ));
+        let tables = read(&mut cmd("nft", ["list", "tables"]))?;
+        let tables = tables
             .lines()
-            .filter_map(|line| line.split_whitespace().nth(1))
-            .filter(|point| point.starts_with(&*data_text))
-            .map(|point| format!("mount {point}")),
-    );
-    left.extend(
-        processes::mentioning(data)?
-            .iter()
-            .map(|process| format!("process {} {}", process.pid, process.program)),
-    );
-    Ok(left)
-}
-
-/// Fails with what is left, after giving it a moment to go.
-pub(crate) fn prove_none(before: &Machine, data: &Path) -> Result<()> {
-    let mut left = Vec::new();
-    let gone = crate::daemon::wait_until(
-        "the machine to be as before",
-        std::time::Duration::from_secs(20),
-        || {
-            left = since(before, data)?;
-            Ok(left.is_empty().then_some(()))
-        },
-    );
-    if gone.is_err() && !left.is_empty() {
-        bail!("left behind:\n  {}", left.join("\n  "));
+            .filter_map(|line| line.split_whitespace().last())
+            .map(str::to_owned)
+            .collect();
+        left.extend(named("firewall table", tables, &[format!("kip_{}", self.hash)]));
+        left.extend(
+            cgroups(Path::new("/sys/fs/cgroup"), 4)
+                .into_iter()
+                .filter(|path| path.contains(&self.hash))
+                .map(|path| format!("control group {path}")),
+        );
+        let mounts = std::fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
+        let points = mounts.lines().filter_map(|line| line.split_whitespace().nth(1));
+        left.extend(
+            points
+                .filter(|point| Path::new(point).starts_with(&self.data))
+                .map(|point| format!("mount {point}")),
+        );
+        left.extend(
+            entries(self.data.join("instances"))
+                .into_iter()
+                .map(|name| format!("instance {name}")),
+        );
+        let mut running = self.processes()?;
+        running.extend(processes::mentioning(&self.data)?);
+        left.extend(
+            running
+                .iter()
+                .map(|process| format!("process {} {}", process.pid, process.program)),
+        );
+        Ok(left)
     }
-    gone
+
+    /// Fails with what is left, after giving it a moment to go.
+    pub(crate) fn prove_none_left(&self) -> Result<()> {
+        let mut left = Vec::new();
+        let gone = wait_until("nothing to be left", Duration::from_secs(20), || {
+            left = self.left()?;
+            Ok(left.is_empty().then_some(()))
+        });
+        if gone.is_err() && !left.is_empty() {
+            bail!("left behind:\n  {}", left.join("\n  "));
+        }
+        gone
+    }
 }
 
-fn first_words(text: &str) -> BTreeSet<String> {
-    text.lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .map(str::to_owned)
+/// The names in a folder; none when there is no such folder.
+fn entries(folder: impl AsRef<Path>) -> Vec<String> {
+    let listed = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    listed
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect()
 }
 
@@ -117,18 +135,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_under_the_folder_counts_as_left() {
+    fn a_process_and_an_instance_under_the_folder_count_as_left() {
         let folder = tempfile::tempdir().unwrap();
-        let script = folder.path().join("stay");
+        let instance = folder.path().join("instances/i-1");
+        std::fs::create_dir_all(&instance).unwrap();
+        let script = instance.join("stay");
         std::fs::write(&script, "").unwrap();
         let mut child = std::process::Command::new("tail")
             .arg("-f")
             .arg(&script)
             .spawn()
             .unwrap();
-        let found = processes::mentioning(folder.path()).unwrap();
+        let found = LocalCloud::of(folder.path()).unwrap().left().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(found.len(), 1, "a leaked process would go unseen: {found:?}");
+        assert_eq!(
+            found,
+            ["instance i-1".to_owned(), format!("process {} tail", child.id())],
+            "a leak would go unseen"
+        );
     }
 }

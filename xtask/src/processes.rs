@@ -33,6 +33,20 @@ pub(crate) fn resident_kib(pid: i32) -> u64 {
         .unwrap_or(0)
 }
 
+/// Every process in a control group of that name or below it, in any of this machine's hierarchies.
+pub(crate) fn in_cgroup(name: &str) -> Result<Vec<Process>> {
+    let needle = format!("/{name}");
+    let is_inside = |process: &Process| {
+        let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid)).unwrap_or_default();
+        groups.lines().any(|line| {
+            line.split(&needle)
+                .nth(1)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    };
+    Ok(all()?.into_iter().filter(is_inside).collect())
+}
+
 /// Every process one of whose arguments mentions `path`, apart from this one.
 pub(crate) fn mentioning(path: &Path) -> Result<Vec<Process>> {
     let needle = path.to_string_lossy().into_owned();

@@ -1,6 +1,7 @@
 //! For the figures this project promises: measures them and writes `benches/README.md`, failing where a budget is
 //! exceeded.
 
+mod cri;
 mod micro;
 mod pods;
 mod report;
@@ -9,7 +10,8 @@ mod sizes;
 use anyhow::{Context, Result, bail};
 
 use self::report::Report;
-use crate::{build, interrupt, leftovers, setup, ui};
+use crate::leftovers::LocalCloud;
+use crate::{build, interrupt, setup, ui};
 
 /// Measures everything and writes the report.
 pub(crate) fn run() -> Result<()> {
@@ -19,7 +21,6 @@ pub(crate) fn run() -> Result<()> {
     ui::section("Crates and sizes");
     sizes::measure(&programs, &mut report)?;
     ui::section("Pods on kip dev");
-    let before = leftovers::Machine::now()?;
     let folder = tempfile::Builder::new()
         .prefix("kip-bench-")
         .tempdir()
@@ -27,13 +28,13 @@ pub(crate) fn run() -> Result<()> {
     let mut dev = crate::dev::Dev::start(&machine, &programs, folder.path())?;
     let outcome = pods::measure(&mut dev, &mut report);
     interrupt::clear();
-    let data = dev.data().to_owned();
+    let cloud = LocalCloud::of(dev.data())?;
     let ended = dev.end();
     outcome?;
     ended?;
-    leftovers::prove_none(&before, &data)?;
+    cloud.prove_none_left()?;
     ui::section("A pod on a ready cell against the bare CRI calls");
-    pods::against_cri(&machine, &mut report)?;
+    cri::measure(&machine, &mut report)?;
     ui::section("Placement and step");
     micro::measure(&mut report)?;
     let over = report.write()?;

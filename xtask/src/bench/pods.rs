@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::report::{Report, median};
-use crate::command::{cmd, line, read};
+use crate::command::read;
 use crate::daemon::wait_until;
 use crate::demo::{find, seconds};
 use crate::dev::Dev;
+use crate::leftovers::LocalCloud;
 use crate::processes;
-use crate::setup::{Machine, image};
-use crate::{build, paths, ui};
+use crate::setup::image;
 
 const ONE_BY_ONE: usize = 21;
 const AT_ONCE: usize = 10;
@@ -50,7 +50,7 @@ fn one_by_one(dev: &mut Dev, report: &mut Report) -> Result<()> {
                 .find(|cell| mark(cell, "runningAt").is_some() && find(cell, "name").any(|n| *n == *name)))
         })?;
         cells.push(cell);
-        let of_agents = processes::mentioning(dev.data())?;
+        let of_agents = LocalCloud::of(dev.data())?.processes()?;
         agents.extend(
             of_agents
                 .iter()
@@ -113,38 +113,6 @@ fn at_once(dev: &mut Dev, report: &mut Report) -> Result<()> {
     wait_until("the last cell to be gone", Duration::from_secs(60), || {
         Ok(dev.cells_now()?.is_empty().then_some(()))
     })
-}
-
-/// The agent's own measurement: it runs both on one cell, in turns, and prints one line of JSON.
-pub(super) fn against_cri(machine: &Machine, report: &mut Report) -> Result<()> {
-    build::release_example("kip-cell", "bench_cri")?;
-    let mut bench = cmd(
-        paths::target().join("release/examples/bench_cri"),
-        ["--image-archive"],
-    );
-    bench.arg(&machine.busybox).args(["--image", image::NAME]);
-    ui::command(&line(&bench));
-    let text = read(&mut bench)?;
-    let last: Value =
-        serde_json::from_str(text.lines().last().unwrap_or_default()).context("bench_cri printed no JSON")?;
-    let (Some(bare), Some(agent)) = (last["bare_ms"].as_f64(), last["agent_ms"].as_f64()) else {
-        bail!("bench_cri printed {last} without bare_ms and agent_ms");
-    };
-    report.plain(
-        "bare CRI calls for a one-container pod, p50",
-        &format!("{bare:.0} ms"),
-    );
-    report.plain(
-        "the agent for the same pod on a ready cell, p50",
-        &format!("{agent:.0} ms"),
-    );
-    report.at_most(
-        "pod start on a ready cell over the bare CRI calls",
-        agent / bare,
-        1.15,
-        "×",
-    );
-    Ok(())
 }
 
 fn mark(cell: &Value, key: &str) -> Option<f64> {

@@ -4,14 +4,14 @@ mod acts;
 mod cells;
 mod progress;
 
-use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 pub(crate) use self::cells::{find, seconds};
 use crate::dev::Dev;
-use crate::{build, interrupt, leftovers, paths, setup, ui};
+use crate::leftovers::LocalCloud;
+use crate::{build, interrupt, paths, setup, ui};
 
 /// The manifests, in the order they are applied. Each holds what its pod needs.
 const MANIFESTS: [&str; 4] = ["batch.yaml", "web.yaml", "config.yaml", "too-big.yaml"];
@@ -29,7 +29,6 @@ pub(crate) fn run() -> Result<()> {
     let programs = build::release()?;
     ui::ok(&format!("kip and its agent ({})", ui::duration(begin.elapsed())));
 
-    let before = leftovers::Machine::now()?;
     let folder = tempfile::Builder::new()
         .prefix("kip-demo-")
         .tempdir()
@@ -39,7 +38,7 @@ pub(crate) fn run() -> Result<()> {
     let outcome = play(&mut dev);
     // The dev is cleared whatever happened on it.
     interrupt::clear();
-    let cleared = clear(dev, &before, folder.path());
+    let cleared = clear(dev);
     outcome?;
     cleared?;
     ui::section("Done");
@@ -81,13 +80,12 @@ fn play(dev: &mut Dev) -> Result<()> {
     acts::delete(dev, &[&batch, &web, &config, &too_big])
 }
 
-fn clear(dev: Dev, before: &leftovers::Machine, folder: &Path) -> Result<()> {
+fn clear(dev: Dev) -> Result<()> {
     ui::section("Nothing is left");
-    let data = dev.data().to_owned();
+    let cloud = LocalCloud::of(dev.data())?;
     dev.end()?;
     ui::ok("kip dev ended with 0 on Ctrl-C");
-    leftovers::prove_none(before, &data)?;
-    ensure!(folder.exists(), "the demo's folder vanished while it ran");
-    ui::ok("no cell, network namespace, link, container, mount, cgroup or process");
+    cloud.prove_none_left()?;
+    ui::ok("no cell, network namespace, link, firewall table, container, mount, control group or process");
     Ok(())
 }

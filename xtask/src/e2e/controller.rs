@@ -53,6 +53,7 @@ impl Controller {
         )
         .with_context(|| format!("cannot write {}", kubeconfig_path.display()))?;
         let data = folder.join("local");
+        std::fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
         let config = folder.join("provider.yaml");
         let settings = json!({"cloud": {"local": {"dataDir": data, "imageArchives": [busybox]}}});
         std::fs::write(&config, settings.to_string())
@@ -72,13 +73,20 @@ impl Controller {
         ensure!(self.daemon.is_none(), "the controller runs already");
         let mut run = cmd(
             &self.program,
-            ["run", "--nodename", NODE, "--metrics-addr", "127.0.0.1:0"],
+            [
+                "run",
+                "--nodename",
+                NODE,
+                "--kubelet-port",
+                "0",
+                "--node-ip",
+                "127.0.0.1",
+            ],
         );
         run.arg("--provider-config")
             .arg(&self.config)
             .arg("--kubeconfig")
             .arg(&self.kubeconfig);
-        run.env("KUBELET_PORT", "0");
         // SIGTERM: it leaves its cells alone but its records in order.
         self.daemon = Some(Daemon::start("kip run", &run, &self.log, Signal::SIGTERM)?);
         Ok(())

@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 
 pub(crate) use self::world::World;
 use crate::cluster::Kind;
-use crate::leftovers;
+use crate::leftovers::LocalCloud;
 use crate::{interrupt, setup, ui};
 
 /// One thing a user relies on.
@@ -72,14 +72,13 @@ pub(crate) fn run(kind: Kind, options: &Options) -> Result<()> {
     let (mut passed, mut failed) = (Tally::default(), Vec::new());
     if needs_cells {
         let machine = setup::machine()?;
-        let before = leftovers::Machine::now()?;
         let mut world = World::start(kind, &machine)?;
-        let data = world.controller()?.data().to_owned();
+        let cloud = LocalCloud::of(world.controller()?.data())?;
         let outcome = perform(&mut world, &common, &real_only, &mut passed, &mut failed);
         world.end(&mut failed);
         drop(world);
         outcome?;
-        if let Err(error) = leftovers::prove_none(&before, &data) {
+        if let Err(error) = cloud.prove_none_left() {
             ui::failed(&format!("{error:#}"));
             failed.push("nothing is left behind");
         }

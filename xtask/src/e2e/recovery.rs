@@ -1,7 +1,5 @@
 //! Bad luck: whatever is killed, a running pod keeps running and is found again.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,7 +9,7 @@ use super::manifests::{STAY, script};
 use super::world::PATIENCE;
 use super::{Case, World};
 use crate::daemon::wait_until;
-use crate::processes;
+use crate::leftovers::LocalCloud;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -142,10 +140,19 @@ fn deleted_meanwhile(world: &mut World) -> Result<()> {
     world.wait_no_cells(&ns)
 }
 
-/// Kills the one process of that program under the local cloud's folder.
+/// Kills the one process of that program in the cells and waits for its successor.
 fn kill_program(world: &mut World, program: &str) -> Result<()> {
-    let data = world.controller()?.data().to_owned();
-    let victims = one_of(&data, program)?;
+    let cloud = LocalCloud::of(world.controller()?.data())?;
+    let running = || -> Result<Vec<i32>> {
+        let found = cloud.processes()?;
+        // The keeper that starts it again carries its name among its arguments; the program itself is the first word.
+        Ok(found
+            .into_iter()
+            .filter(|process| process.program == program)
+            .map(|process| process.pid)
+            .collect())
+    };
+    let victims = running()?;
     ensure!(
         victims.len() == 1,
         "there are {} processes of {program}: {victims:?}",
@@ -153,17 +160,9 @@ fn kill_program(world: &mut World, program: &str) -> Result<()> {
     );
     kill(Pid::from_raw(victims[0]), Signal::SIGKILL).with_context(|| format!("cannot kill {program}"))?;
     wait_until(&format!("a new {program}"), PATIENCE, || {
-        Ok((one_of(&data, program)? != victims && !one_of(&data, program)?.is_empty()).then_some(()))
+        let now = running()?;
+        Ok((!now.is_empty() && now != victims).then_some(()))
     })
-}
-
-fn one_of(data: &Path, program: &str) -> Result<Vec<i32>> {
-    let found = processes::mentioning(data)?;
-    Ok(found
-        .into_iter()
-        .filter(|process| process.program == program)
-        .map(|process| process.pid)
-        .collect())
 }
 
 fn agent_killed(world: &mut World) -> Result<()> {

@@ -14,22 +14,37 @@ use crate::{paths, ui};
 /// The name the archive gives the image.
 pub(crate) const NAME: &str = "docker.io/library/busybox:1.35";
 
-/// The archive, made anew only when the busybox program has changed.
+/// An image that does nothing for ever: what holds the namespaces of a pod on a runtime started for a measurement.
+pub(crate) const PAUSE: &str = "kip.local/bench-pause:1";
+
+/// The archive of [`NAME`], made anew only when the busybox program has changed.
 pub(crate) fn busybox() -> Result<PathBuf> {
+    archive("busybox", NAME, &["sh"])
+}
+
+/// The archive of [`PAUSE`].
+pub(crate) fn pause() -> Result<PathBuf> {
+    archive("pause", PAUSE, &["sleep", "2147483647"])
+}
+
+fn archive(file: &str, name: &str, command: &[&str]) -> Result<PathBuf> {
     let program = ["/bin/busybox", "/usr/bin/busybox"]
         .map(Path::new)
         .into_iter()
         .find(|path| path.is_file())
         .context("busybox is missing: install the Debian package busybox-static")?;
     let folder = paths::target().join("images");
-    let (archive, stamp) = (folder.join("busybox.tar"), folder.join("busybox.stamp"));
+    let (archive, stamp) = (
+        folder.join(format!("{file}.tar")),
+        folder.join(format!("{file}.stamp")),
+    );
     let bytes = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-    let want = format!("{NAME} {} layout 1", hex(&Sha256::digest(&bytes)));
+    let want = format!("{name} {} layout 1", hex(&Sha256::digest(&bytes)));
     if archive.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|have| have == want) {
         return Ok(archive);
     }
     ui::step(&format!(
-        "making the image {NAME} from {} in {}",
+        "making the image {name} from {} in {}",
         program.display(),
         archive.display()
     ));
@@ -39,7 +54,12 @@ pub(crate) fn busybox() -> Result<PathBuf> {
     root_filesystem(&work.path().join("root"), program, &bytes)?;
     pack(&work.path().join("root"), &layer)?;
     let layout = work.path().join("layout");
-    write_layout(&layout, &std::fs::read(&layer).context("cannot read the layer")?)?;
+    write_layout(
+        name,
+        command,
+        &layout,
+        &std::fs::read(&layer).context("cannot read the layer")?,
+    )?;
     let packed = work.path().join("image.tar");
     pack(&layout, &packed)?;
     std::fs::rename(&packed, &archive)
@@ -84,7 +104,7 @@ fn root_filesystem(root: &Path, program: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// An OCI image layout with one uncompressed layer (small, and imported in the least time).
-fn write_layout(layout: &Path, layer: &[u8]) -> Result<()> {
+fn write_layout(name: &str, command: &[&str], layout: &Path, layer: &[u8]) -> Result<()> {
     let blobs = layout.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).with_context(|| format!("cannot create {}", blobs.display()))?;
     let blob = |bytes: &[u8], media_type: &str| -> Result<serde_json::Value> {
@@ -101,7 +121,7 @@ fn write_layout(layout: &Path, layer: &[u8]) -> Result<()> {
     let config = json!({
         "architecture": architecture,
         "os": "linux",
-        "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]},
+        "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": command},
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
     });
     let config = blob(
@@ -119,8 +139,8 @@ fn write_layout(layout: &Path, layer: &[u8]) -> Result<()> {
         "application/vnd.oci.image.manifest.v1+json",
     )?;
     manifest["annotations"] = json!({
-        "io.containerd.image.name": NAME,
-        "org.opencontainers.image.ref.name": NAME.rsplit_once(':').map(|(_, tag)| tag),
+        "io.containerd.image.name": name,
+        "org.opencontainers.image.ref.name": name.rsplit_once(':').map(|(_, tag)| tag),
     });
     manifest["platform"] = json!({"architecture": architecture, "os": "linux"});
     let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]});
