@@ -363,7 +363,7 @@ async fn who_is_not_allowed_is_kept_out() {
         .create_token_request("default", &PostParams::default(), &request)
         .await
         .unwrap();
-    let review = |token: Option<String>| TokenReview {
+    let review = |token: String| TokenReview {
         spec: TokenReviewSpec {
             token,
             audiences: Some(vec!["me".to_owned()]),
@@ -371,7 +371,7 @@ async fn who_is_not_allowed_is_kept_out() {
         ..TokenReview::default()
     };
     let reviews: Api<TokenReview> = Api::all(client);
-    let token = issued.status.unwrap().token;
+    let token = issued.status.unwrap().token.unwrap();
     let status = reviews
         .create(&PostParams::default(), &review(token.clone()))
         .await

@@ -185,7 +185,7 @@ pub(super) fn service(app: &App, service: &mut Value) -> ApiResult<()> {
 }
 
 /// A pod stays five minutes on a node that is not ready or not reachable, unless it says otherwise.
-fn tolerations(pod: &mut Value) {
+pub(super) fn tolerations(pod: &mut Value) {
     let spec = child(pod, "spec");
     let Value::Array(list) = spec.entry("tolerations").or_insert_with(|| json!([])) else {
         return;

@@ -340,6 +340,9 @@ pub(crate) fn store_update(
     applied: bool,
 ) -> Result<Object, StoreFailure> {
     prepare::for_update(resource, old, &mut new, writer.subresource);
+    if resource.table == "/pods" && writer.subresource.is_empty() {
+        admission::tolerations(&mut new);
+    }
     defaults::apply(resource, &mut new);
     let problems = validation::on_update(resource, old, &new, writer.subresource);
     if !problems.is_empty() {

@@ -39,12 +39,13 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
 
 fn namespace(object: &mut Value) {
     let name = object::name(object).to_owned();
-    child(object.get_mut("metadata").unwrap_or(&mut Value::Null), "labels");
     let meta = object::meta_mut(object);
     as_map(meta.entry("labels").or_insert(Value::Null))
         .insert("kubernetes.io/metadata.name".to_owned(), name.into());
-    let spec = child(object, "spec");
-    set_default(spec, "finalizers", json!(["kubernetes"]));
+    // An ending namespace loses this finalizer once it is empty, and must not get it back.
+    if !object::is_deleting(object) {
+        set_default(child(object, "spec"), "finalizers", json!(["kubernetes"]));
+    }
     set_default(child(object, "status"), "phase", "Active");
 }
 
