@@ -142,7 +142,7 @@ async fn environment_volumes_and_limits() {
     let read = ["ctr", "-a", &cell.config.runtime_socket, "-n", "k8s.io", "tasks", "exec", "--exec-id"];
     let mut content = String::new();
     for attempt in 0..200 {
-        let out = cell.enter(&read).args([&format!("x{attempt}"), &id, "cat", "/cfg/key"]).output().expect("ctr");
+        let out = cell.enter_all(&read).args([&format!("x{attempt}"), &id, "cat", "/cfg/key"]).output().expect("ctr");
         content = String::from_utf8_lossy(&out.stdout).into_owned();
         if content == "changed\n" {
             break;

@@ -74,7 +74,8 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn act(&mut self, action: Action) {
-        if !self.mem.busy.contains(&action.op()) {
+        let planned = self.plan.actions.iter().any(|other| other.op() == action.op());
+        if !planned && !self.mem.busy.contains(&action.op()) {
             self.plan.actions.push(action);
         }
     }
@@ -162,7 +163,8 @@ impl Planner<'_> {
     /// Images of containers that have not run yet are looked at together, beside the sandbox's start.
     fn fetch_first_images(&mut self) {
         for (_, container) in containers(self.pod) {
-            if self.seen.newest(&container.name).is_none() {
+            let starting = self.busy(&Op::Start(container.name.clone()));
+            if self.seen.newest(&container.name).is_none() && !starting {
                 self.image(container);
             }
         }

@@ -119,7 +119,7 @@ impl Cell {
     }
 
     /// A command inside the cell's mounts and processes.
-    fn enter_all(&self, command: &[&str]) -> Command {
+    pub(crate) fn enter_all(&self, command: &[&str]) -> Command {
         let mut enter = Command::new("nsenter");
         enter.args(["-t", &child_of(self.init.id()).to_string(), "-m", "-p", "--"]).args(command);
         enter
