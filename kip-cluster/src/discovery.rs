@@ -149,11 +149,7 @@ fn aggregated_resource(resource: &Resource) -> Value {
 /// Every definition a node leads to, itself included.
 pub(crate) fn reachable(node: &Node, names: &mut std::collections::BTreeSet<String>) {
     match &node.shape {
-        Shape::Reference(name) => {
-            if names.insert(name.to_string()) {
-                reachable(node.resolve(), names);
-            }
-        }
+        Shape::Reference(name) if names.insert(name.to_string()) => reachable(node.resolve(), names),
         Shape::Object(members) => members.values().for_each(|node| reachable(node, names)),
         Shape::Map(node) | Shape::List(node) => reachable(node, names),
         Shape::Quantity => {

@@ -1,5 +1,7 @@
 //! The test a kube-rs controller's author would start from: a cluster of one's own, in this process, real HTTPS.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -70,7 +70,7 @@ pub(super) async fn watch(call: &Call<'_>) -> ApiResult<Reply> {
     check_initial_events(call, send_initial)?;
     let changed = call.app.store.subscribe(&call.resource.table);
     if let Some(version) = requested {
-        wait_for(&call.app, version).await?;
+        wait_for(call.app, version).await?;
     }
     let lifetime = call
         .query
@@ -78,7 +78,7 @@ pub(super) async fn watch(call: &Call<'_>) -> ApiResult<Reply> {
         .filter(|seconds| *seconds > 0);
     let now = Instant::now();
     let mut watch = Watch {
-        app: Arc::clone(&call.app),
+        app: Arc::clone(call.app),
         resource: Arc::clone(call.resource),
         namespace: call.namespace().map(str::to_owned),
         selection,

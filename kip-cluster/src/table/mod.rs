@@ -50,10 +50,13 @@ fn name_column() -> Column {
     }
 }
 
+/// Makes the cells of an object.
+type Row = Box<dyn Fn(&Value) -> Vec<Value>>;
+
 /// The `Table` of some objects. `include` is what each row carries of its object: `None`, `Metadata` (the default) or
 /// `Object`.
 pub(crate) fn table(resource: &Resource, objects: &[Object], metadata: Value, include: &str) -> Value {
-    let (definitions, row): (Vec<Column>, Box<dyn Fn(&Value) -> Vec<Value>>) = match &resource.source {
+    let (definitions, row): (Vec<Column>, Row) = match &resource.source {
         Source::Custom(schema) => {
             let schema = std::sync::Arc::clone(schema);
             (

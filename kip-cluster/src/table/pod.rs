@@ -148,8 +148,8 @@ pub(super) fn row(pod: &Value) -> Vec<Value> {
             .iter()
             .filter(|container| object::str_at(container, &["restartPolicy"]) == Some("Always"))
             .count();
-    let ready = containers.iter().filter(is_ready).count()
-        + sidecars.iter().copied().filter(|s| is_ready(&s)).count();
+    let ready =
+        containers.iter().filter(is_ready).count() + sidecars.iter().copied().filter(&is_ready).count();
     let all: Vec<&Value> = match init_reason(pod) {
         Some(_) => statuses(pod, "initContainerStatuses").iter().collect(),
         None => containers.iter().chain(sidecars).collect(),
