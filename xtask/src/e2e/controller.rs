@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::world::World;
 use crate::cluster::kubeconfig;
-use crate::command::cmd;
+use crate::command::{cmd, read};
 use crate::daemon::{Daemon, ended_as_told};
 use crate::{build, paths};
 
@@ -43,7 +43,10 @@ impl Controller {
                 world.kubectl_ok(&["apply", "-f", &base.join(file).display().to_string()])?;
             }
         }
-        world.kubectl_ok(&["apply", "-f", &base.join("crd.yaml").display().to_string()])?;
+        let definition = folder.join("crd.yaml");
+        std::fs::write(&definition, read(&mut cmd(&program, ["crd"]))?)
+            .with_context(|| format!("cannot write {}", definition.display()))?;
+        world.kubectl_ok(&["apply", "--server-side", "-f", &definition.display().to_string()])?;
         let token = world.kubectl_ok(&["create", "token", "kip", "-n", NAMESPACE, "--duration=4h"])?;
         let kubeconfig_path = folder.join("kip.kubeconfig");
         let user = json!({"token": token.trim()});
