@@ -82,7 +82,11 @@ pub(crate) fn is_conflict(error: &kube::Error) -> bool {
 }
 
 /// Sends a review or a token request: kinds the API answers at once and never stores.
-pub(crate) async fn post<T>(client: &kube::Client, path: &str, body: &serde_json::Value) -> Result<T, kube::Error>
+pub(crate) async fn post<T>(
+    client: &kube::Client,
+    path: &str,
+    body: &serde_json::Value,
+) -> Result<T, kube::Error>
 where
     T: serde::de::DeserializeOwned,
 {

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::driver::PodIntent;
+use crate::driver::{DriverHandle, PodIntent};
 use crate::ids::PodUid;
-use crate::model::PodReport;
+use crate::model::{Bytes, CpuMillis, PodReport};
 use crate::runtime::{CellEndpoint, PodRuntime};
 
 /// The driver as the virtual node sees it: it is told what pods are wanted, and asked where they run.
@@ -24,6 +24,38 @@ pub trait PodDriver: fmt::Debug + Send + Sync + 'static {
     /// What is known about a pod.
     fn report(&self, pod: &PodUid) -> Option<PodReport>;
 
+    /// CPU and memory of the pod's cell: what a container may use when it has no limit of its own.
+    fn cell_size(&self, pod: &PodUid) -> Option<(CpuMillis, Bytes)>;
+
     /// The hosts themselves, for logs, sessions and statistics.
     fn runtime(&self) -> Arc<dyn PodRuntime>;
+}
+
+impl PodDriver for DriverHandle {
+    fn intent(&self, pod: PodUid, intent: PodIntent) {
+        Self::intent(self, pod, intent);
+    }
+
+    fn synced(&self) {
+        Self::synced(self);
+    }
+
+    fn endpoint(&self, pod: &PodUid) -> Option<CellEndpoint> {
+        Self::endpoint(self, pod)
+    }
+
+    fn report(&self, pod: &PodUid) -> Option<PodReport> {
+        Self::report(self, pod)
+    }
+
+    fn cell_size(&self, pod: &PodUid) -> Option<(CpuMillis, Bytes)> {
+        let bought = self.report(pod)?.offering?;
+        let offerings = self.offerings();
+        let offering = offerings.iter().find(|offering| offering.id == bought)?;
+        Some((offering.cpu, offering.memory))
+    }
+
+    fn runtime(&self) -> Arc<dyn PodRuntime> {
+        Self::runtime(self)
+    }
 }

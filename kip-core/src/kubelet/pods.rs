@@ -17,6 +17,7 @@ use super::config::{KubeletConfig, PodsConfig};
 use super::demand;
 use super::handle::PodDriver;
 use super::registry::{Entry, PodRegistry, uid_of};
+use super::source::KubePodSource;
 use crate::driver::PodIntent;
 use crate::ids::PodUid;
 
@@ -30,6 +31,7 @@ pub(crate) struct PodWatcher {
     config: Arc<KubeletConfig>,
     registry: Arc<PodRegistry>,
     driver: Arc<dyn PodDriver>,
+    source: Arc<KubePodSource>,
     /// Pods of which something referenced has changed.
     touched: mpsc::Receiver<PodUid>,
 }
@@ -41,6 +43,7 @@ impl PodWatcher {
         config: Arc<KubeletConfig>,
         registry: Arc<PodRegistry>,
         driver: Arc<dyn PodDriver>,
+        source: Arc<KubePodSource>,
         touched: mpsc::Receiver<PodUid>,
     ) -> Self {
         let api = match &config.pods.namespace {
@@ -52,6 +55,7 @@ impl PodWatcher {
             config,
             registry,
             driver,
+            source,
             touched,
         }
     }
@@ -116,6 +120,7 @@ impl PodWatcher {
         };
         let fingerprint = fingerprint(&entry.pod);
         if entry.told == Some(fingerprint) {
+            self.source.heal(&uid);
             return;
         }
         let changed = entry.built.is_some_and(|built| built.fingerprint != fingerprint);
@@ -127,6 +132,7 @@ impl PodWatcher {
 
     fn gone(&self, uid: &PodUid) {
         let known = self.registry.forget(uid);
+        self.source.forget(uid);
         if known.is_some_and(|entry| entry.told.is_some()) {
             self.driver.intent(uid.clone(), PodIntent::Gone);
         }

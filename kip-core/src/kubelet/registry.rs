@@ -84,7 +84,7 @@ impl PodRegistry {
         self.locked().get(uid).cloned()
     }
 
-    /// The pod of this name, the newest if an old one of the same name is still on its way out.
+    /// The pod of this name: the one that is not being deleted, else the newest.
     pub(crate) fn by_name(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         self.locked()
             .values()
@@ -93,7 +93,10 @@ impl PodRegistry {
                 pod.metadata.namespace.as_deref() == Some(namespace)
                     && pod.metadata.name.as_deref() == Some(name)
             })
-            .max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
+            .max_by_key(|pod| {
+                let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+                (pod.metadata.deletion_timestamp.is_none(), created)
+            })
             .cloned()
     }
 

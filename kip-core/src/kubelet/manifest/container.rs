@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, PodSpec, Probe as ApiProbe,
-    ResourceRequirements, SeccompProfile, TCPSocketAction,
+    Capabilities, Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, PodSpec,
+    Probe as ApiProbe, ResourceRequirements, SeccompProfile, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -12,8 +12,8 @@ use super::{Context, env};
 use crate::kubelet::demand::is_sidecar;
 use crate::kubelet::quantity;
 use crate::model::{
-    Bytes, ContainerManifest, ContainerResources, ContainerSecurity, CpuMillis, Handler, HttpHeader, PodSecurity,
-    Probe, PullPolicy, Seccomp, VolumeMount,
+    Bytes, ContainerManifest, ContainerResources, ContainerSecurity, CpuMillis, Handler, HttpHeader,
+    PodSecurity, Probe, PullPolicy, Seccomp, VolumeMount,
 };
 
 /// Converts a container. What cannot be resolved is its `config_error`; `broken` are volumes that cannot be mounted, with why.
@@ -54,8 +54,13 @@ fn fill(
 ) -> Result<(), String> {
     result.resources = resources(container.resources.as_ref())?;
     let environment = env::environment(context, container)?;
-    let expanded =
-        |texts: &Option<Vec<String>>| texts.iter().flatten().map(|text| environment.expand(text)).collect();
+    let expanded = |texts: &Option<Vec<String>>| {
+        texts
+            .iter()
+            .flatten()
+            .map(|text| environment.expand(text))
+            .collect()
+    };
     result.command = expanded(&container.command);
     result.args = expanded(&container.args);
     for mount in container.volume_mounts.iter().flatten() {
@@ -106,7 +111,9 @@ fn pull_policy(container: &Container) -> PullPolicy {
 
 fn resources(resources: Option<&ResourceRequirements>) -> Result<ContainerResources, String> {
     let mut result = ContainerResources::default();
-    let Some(resources) = resources else { return Ok(result) };
+    let Some(resources) = resources else {
+        return Ok(result);
+    };
     for (is_limit, list) in [(false, &resources.requests), (true, &resources.limits)] {
         for (name, amount) in list.iter().flatten() {
             let failed = |error| format!("resource {name}: {error}");
@@ -144,7 +151,10 @@ fn security(container: &Container) -> ContainerSecurity {
         return ContainerSecurity::default();
     };
     let list = |of: fn(&Capabilities) -> &Option<Vec<String>>| {
-        let names = context.capabilities.as_ref().and_then(|capabilities| of(capabilities).clone());
+        let names = context
+            .capabilities
+            .as_ref()
+            .and_then(|capabilities| of(capabilities).clone());
         names.unwrap_or_default()
     };
     ContainerSecurity {
@@ -191,7 +201,9 @@ fn probe(container: &Container, probe: Option<&ApiProbe>) -> Result<Option<Probe
         probe.grpc.as_ref(),
     )?
     else {
-        return Err("a probe has no action that is supported; use exec, httpGet, tcpSocket or grpc".to_owned());
+        return Err(
+            "a probe has no action that is supported; use exec, httpGet, tcpSocket or grpc".to_owned(),
+        );
     };
     let number = |value: Option<i32>, default: u32| {
         value
@@ -245,7 +257,11 @@ fn handler(
         return Ok(Some(Handler::HttpGet {
             host: http.host.clone().unwrap_or_default(),
             port: port(container, &http.port)?,
-            path: if path.starts_with('/') { path } else { format!("/{path}") },
+            path: if path.starts_with('/') {
+                path
+            } else {
+                format!("/{path}")
+            },
             https: http.scheme.as_deref() == Some("HTTPS"),
             headers: http
                 .http_headers

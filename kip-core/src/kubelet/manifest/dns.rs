@@ -19,7 +19,9 @@ const LONGEST: usize = 63;
 /// The pod's names: its own, cut to what Linux takes, unless the spec says another.
 pub(super) fn names(pod: &Pod, domain: &str) -> Names {
     let spec = pod.spec.as_ref();
-    let given = spec.and_then(|spec| spec.hostname.clone()).filter(|name| !name.is_empty());
+    let given = spec
+        .and_then(|spec| spec.hostname.clone())
+        .filter(|name| !name.is_empty());
     let name = given.unwrap_or_else(|| pod.metadata.name.clone().unwrap_or_default());
     let short: String = name.chars().take(LONGEST).collect();
     let short = short.trim_end_matches(['-', '.']).to_owned();
@@ -38,7 +40,9 @@ pub(super) fn names(pod: &Pod, domain: &str) -> Names {
 
 /// Name servers, search domains and options by the pod's policy. Empty servers mean the host's own resolver.
 pub(super) fn dns(pod: &Pod, config: &PodsConfig) -> Dns {
-    let Some(spec) = &pod.spec else { return Dns::default() };
+    let Some(spec) = &pod.spec else {
+        return Dns::default();
+    };
     let host_network = spec.host_network == Some(true);
     let policy = match spec.dns_policy.as_deref() {
         Some("ClusterFirst") | None if host_network => "Default",
@@ -68,7 +72,8 @@ pub(super) fn dns(pod: &Pod, config: &PodsConfig) -> Dns {
                 None => name.clone(),
             };
             // An option set by the pod replaces the one of the same name.
-            dns.options.retain(|known| known.split(':').next() != Some(name.as_str()));
+            dns.options
+                .retain(|known| known.split(':').next() != Some(name.as_str()));
             dns.options.push(text);
         }
     }

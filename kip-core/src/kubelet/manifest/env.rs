@@ -117,7 +117,10 @@ fn from_objects(
         for (key, value) in entries {
             let name = format!("{prefix}{key}");
             if is_name(&name) {
-                environment.set(&name, EnvValue::Text(String::from_utf8_lossy(&value).into_owned()));
+                environment.set(
+                    &name,
+                    EnvValue::Text(String::from_utf8_lossy(&value).into_owned()),
+                );
             } else {
                 invalid.push(key);
             }
@@ -164,7 +167,9 @@ fn from_source(
             return Ok(None);
         };
         return match secret.data.as_ref().and_then(|data| data.get(&key.key)) {
-            Some(value) => Ok(Some(EnvValue::Text(String::from_utf8_lossy(&value.0).into_owned()))),
+            Some(value) => Ok(Some(EnvValue::Text(
+                String::from_utf8_lossy(&value.0).into_owned(),
+            ))),
             None => missing_key(context, "Secret", &key.name, &key.key, optional),
         };
     }
@@ -185,7 +190,9 @@ fn from_source(
                 "environment variable {name:?} refers to a resource of container {other:?}; only its own is allowed"
             ));
         }
-        return Ok(Some(EnvValue::Text(field::resource(context, container, selector)?)));
+        return Ok(Some(EnvValue::Text(field::resource(
+            context, container, selector,
+        )?)));
     }
     Err(format!(
         "environment variable {name:?} has a source that is not supported; use configMapKeyRef, secretKeyRef, fieldRef or resourceFieldRef"
@@ -202,7 +209,10 @@ fn missing_key(
     let namespace = context.pod.metadata.namespace.as_deref().unwrap_or_default();
     let message = format!("couldn't find key {key} in {kind} {namespace}/{object}");
     if optional {
-        context.warn(&format!("Optional{kind}KeyNotFound"), format!("skipping optional variable: {message}"));
+        context.warn(
+            &format!("Optional{kind}KeyNotFound"),
+            format!("skipping optional variable: {message}"),
+        );
         return Ok(None);
     }
     context.warn(&format!("Mandatory{kind}KeyNotFound"), message.clone());
@@ -242,7 +252,10 @@ fn object<T>(
         Some(Fetched::Missing) | None => ("NotFound", format!("{lower} {name:?} not found")),
         Some(Fetched::Failed(error)) => {
             context.retry = true;
-            ("FailedToRead", format!("{lower} {name:?} could not be read: {error}"))
+            (
+                "FailedToRead",
+                format!("{lower} {name:?} could not be read: {error}"),
+            )
         }
     };
     let necessity = if optional { "Optional" } else { "Mandatory" };

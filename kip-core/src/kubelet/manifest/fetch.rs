@@ -68,7 +68,13 @@ pub(crate) async fn fetch(client: &kube::Client, pod: &Pod, references: &Referen
         && let Ok(Some(account)) = accounts.get_opt(&references.service_account).await
     {
         // As admission does: the account's apply to pods that name none.
-        pull_secrets.extend(account.image_pull_secrets.into_iter().flatten().map(|secret| secret.name));
+        pull_secrets.extend(
+            account
+                .image_pull_secrets
+                .into_iter()
+                .flatten()
+                .map(|secret| secret.name),
+        );
     }
     secret_names.extend(pull_secrets.iter().cloned());
     resolved.pull_secrets = pull_secrets;
@@ -138,10 +144,9 @@ async fn token(
     });
     let asked = Timestamp::now();
     match post::<TokenAnswer>(client, &path, &request).await {
-        Ok(TokenAnswer { status }) => Fetched::Found((
-            status.token,
-            renewal(asked, status.expiration_timestamp),
-        )),
+        Ok(TokenAnswer { status }) => {
+            Fetched::Found((status.token, renewal(asked, status.expiration_timestamp)))
+        }
         Err(error) if is_missing(&error) => Fetched::Missing,
         Err(error) => Fetched::Failed(api_error("request token", error).message().to_owned()),
     }

@@ -59,7 +59,10 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
 
 /// A map as the downward API writes it: one `key="value"` per line, sorted.
 fn formatted(map: Option<&std::collections::BTreeMap<String, String>>) -> String {
-    let lines = map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}"));
+    let lines = map
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value:?}"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -69,10 +72,12 @@ pub(super) fn resource(
     container: &Container,
     selector: &ResourceFieldSelector,
 ) -> Result<String, String> {
-    let (kind, name) = selector
-        .resource
-        .split_once('.')
-        .ok_or_else(|| format!("resource {:?} is neither limits.… nor requests.…", selector.resource))?;
+    let (kind, name) = selector.resource.split_once('.').ok_or_else(|| {
+        format!(
+            "resource {:?} is neither limits.… nor requests.…",
+            selector.resource
+        )
+    })?;
     let resources = container.resources.as_ref();
     let list = match kind {
         "limits" => resources.and_then(|resources| resources.limits.as_ref()),
@@ -85,8 +90,15 @@ pub(super) fn resource(
         }
     };
     let set = list.and_then(|list| list.get(name));
-    let divisor = selector.divisor.as_ref().map_or("1", |divisor| divisor.0.as_str());
-    let divisor = if divisor == "0" || divisor.is_empty() { "1" } else { divisor };
+    let divisor = selector
+        .divisor
+        .as_ref()
+        .map_or("1", |divisor| divisor.0.as_str());
+    let divisor = if divisor == "0" || divisor.is_empty() {
+        "1"
+    } else {
+        divisor
+    };
     let whole_cell = || -> u64 {
         let (cpu, memory) = context.facts.size.unwrap_or_default();
         match (kind, name) {

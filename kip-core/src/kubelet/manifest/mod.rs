@@ -54,7 +54,6 @@ pub(crate) struct Outcome {
 struct Context<'a> {
     pod: &'a Pod,
     resolved: &'a Resolved,
-    config: &'a PodsConfig,
     facts: &'a CellFacts,
     notices: Vec<PodNotice>,
     retry: bool,
@@ -75,7 +74,6 @@ pub(crate) fn build(pod: &Pod, resolved: &Resolved, config: &PodsConfig, facts: 
     let mut context = Context {
         pod,
         resolved,
-        config,
         facts,
         notices: Vec::new(),
         retry: false,
@@ -128,7 +126,10 @@ pub(crate) fn build(pod: &Pod, resolved: &Resolved, config: &PodsConfig, facts: 
                 source,
             }),
             Err(problem) => {
-                let message = format!("MountVolume.SetUp failed for volume {:?} : {problem}", volume.name);
+                let message = format!(
+                    "MountVolume.SetUp failed for volume {:?} : {problem}",
+                    volume.name
+                );
                 context.warn("FailedMount", message.clone());
                 broken.insert(volume.name.clone(), message);
             }

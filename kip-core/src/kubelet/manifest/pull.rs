@@ -65,7 +65,10 @@ fn read(data: &BTreeMap<String, k8s_openapi::ByteString>) -> Result<Vec<PullSecr
     } else {
         return Err("it has neither .dockerconfigjson nor .dockercfg".to_owned());
     };
-    Ok(auths.into_iter().map(|(registry, auth)| credential(registry, auth)).collect())
+    Ok(auths
+        .into_iter()
+        .map(|(registry, auth)| credential(registry, auth))
+        .collect())
 }
 
 fn credential(registry: String, auth: Auth) -> PullSecret {

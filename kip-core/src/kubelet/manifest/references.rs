@@ -88,7 +88,12 @@ impl References {
                 self.secrets.insert(secret.name.clone());
             }
         }
-        for source in container.env.iter().flatten().filter_map(|env| env.value_from.as_ref()) {
+        for source in container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|env| env.value_from.as_ref())
+        {
             let EnvVarSource {
                 config_map_key_ref,
                 secret_key_ref,
@@ -110,7 +115,10 @@ impl References {
         if let Some(secret) = &volume.secret {
             self.secrets.extend(secret.secret_name.clone());
         }
-        let projected = volume.projected.as_ref().and_then(|projected| projected.sources.as_ref());
+        let projected = volume
+            .projected
+            .as_ref()
+            .and_then(|projected| projected.sources.as_ref());
         for source in projected.into_iter().flatten() {
             if let Some(map) = &source.config_map {
                 self.config_maps.insert(map.name.clone());

@@ -28,7 +28,10 @@ pub(super) fn variables(services: &[Service]) -> BTreeMap<String, String> {
         set(format!("{prefix}_SERVICE_PORT"), first.port.to_string());
         for (i, port) in ports.iter().enumerate() {
             if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
-                set(format!("{prefix}_SERVICE_PORT_{}", upper(name)), port.port.to_string());
+                set(
+                    format!("{prefix}_SERVICE_PORT_{}", upper(name)),
+                    port.port.to_string(),
+                );
             }
             let protocol = port.protocol.as_deref().unwrap_or("TCP");
             let lower = protocol.to_ascii_lowercase();
@@ -64,7 +67,11 @@ mod tests {
                 "ports": [ { "port": 80, "name": "http-web" }, { "port": 53, "protocol": "UDP", "name": "dns" } ] } }))
             .expect("a service")
         };
-        let services = [service("my-web", "10.0.0.9"), service("headless", "None"), service("six", "fd00::1")];
+        let services = [
+            service("my-web", "10.0.0.9"),
+            service("headless", "None"),
+            service("six", "fd00::1"),
+        ];
         let variables = variables(&services);
         for (name, value) in [
             ("MY_WEB_SERVICE_HOST", "10.0.0.9"),

@@ -1,5 +1,3 @@
-
-
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
@@ -42,7 +40,10 @@ fn secret(entries: &[(&str, &str)]) -> Fetched<Secret> {
 fn objects() -> Resolved {
     Resolved {
         config_maps: [
-            ("settings".to_owned(), config_map(json!({ "COLOUR": "red", "SIZE": "1", "bad=key": "x" }))),
+            (
+                "settings".to_owned(),
+                config_map(json!({ "COLOUR": "red", "SIZE": "1", "bad=key": "x" })),
+            ),
             ("gone".to_owned(), Fetched::Missing),
             ("broken".to_owned(), Fetched::Failed("forbidden".to_owned())),
         ]
@@ -86,7 +87,11 @@ fn env(outcome: &Outcome) -> BTreeMap<String, String> {
 }
 
 fn reasons(outcome: &Outcome) -> Vec<&str> {
-    outcome.notices.iter().map(|notice| notice.reason.as_str()).collect()
+    outcome
+        .notices
+        .iter()
+        .map(|notice| notice.reason.as_str())
+        .collect()
 }
 
 #[test]
@@ -148,26 +153,80 @@ fn the_environment_is_what_a_kubelet_makes_of_it() {
     assert!(!env.contains_key("OPTIONAL") && !env.contains_key("bad=key"));
     assert_eq!(container.command, ["run", "blue"]);
     assert_eq!(container.args, ["$(NOPE)", "2"]);
-    assert_eq!(reasons(&outcome), ["InvalidEnvironmentVariableNames", "OptionalConfigMapNotFound"]);
-    assert!(!format!("{:?}", outcome.manifest).contains("t0p"), "secrets stay out of logs");
+    assert_eq!(
+        reasons(&outcome),
+        ["InvalidEnvironmentVariableNames", "OptionalConfigMapNotFound"]
+    );
+    assert!(
+        !format!("{:?}", outcome.manifest).contains("t0p"),
+        "secrets stay out of logs"
+    );
 }
 
 #[test]
 fn what_is_missing_holds_its_container_back_and_says_so() {
-    let key = |kind: &str, name: &str, key: &str, optional: bool| {
-        json!({ "env": [{ "name": "X", "valueFrom": { kind: { "name": name, "key": key, "optional": optional } } }] })
-    };
+    let key = |kind: &str, name: &str, key: &str, optional: bool| json!({ "env": [{ "name": "X", "valueFrom": { kind: { "name": name, "key": key, "optional": optional } } }] });
     for (container, reason, waits, retry) in [
-        (key("configMapKeyRef", "gone", "k", false), "MandatoryConfigMapNotFound", true, false),
-        (key("configMapKeyRef", "gone", "k", true), "OptionalConfigMapNotFound", false, false),
-        (key("configMapKeyRef", "settings", "k", false), "MandatoryConfigMapKeyNotFound", true, false),
-        (key("configMapKeyRef", "settings", "k", true), "OptionalConfigMapKeyNotFound", false, false),
-        (key("configMapKeyRef", "broken", "k", false), "FailedToReadMandatoryConfigMap", true, true),
-        (key("configMapKeyRef", "broken", "k", true), "FailedToReadOptionalConfigMap", false, true),
-        (key("secretKeyRef", "gone", "k", false), "MandatorySecretNotFound", true, false),
-        (key("secretKeyRef", "keys", "k", false), "MandatorySecretKeyNotFound", true, false),
-        (key("secretKeyRef", "keys", "k", true), "OptionalSecretKeyNotFound", false, false),
-        (json!({ "envFrom": [{ "secretRef": { "name": "gone" } }] }), "MandatorySecretNotFound", true, false),
+        (
+            key("configMapKeyRef", "gone", "k", false),
+            "MandatoryConfigMapNotFound",
+            true,
+            false,
+        ),
+        (
+            key("configMapKeyRef", "gone", "k", true),
+            "OptionalConfigMapNotFound",
+            false,
+            false,
+        ),
+        (
+            key("configMapKeyRef", "settings", "k", false),
+            "MandatoryConfigMapKeyNotFound",
+            true,
+            false,
+        ),
+        (
+            key("configMapKeyRef", "settings", "k", true),
+            "OptionalConfigMapKeyNotFound",
+            false,
+            false,
+        ),
+        (
+            key("configMapKeyRef", "broken", "k", false),
+            "FailedToReadMandatoryConfigMap",
+            true,
+            true,
+        ),
+        (
+            key("configMapKeyRef", "broken", "k", true),
+            "FailedToReadOptionalConfigMap",
+            false,
+            true,
+        ),
+        (
+            key("secretKeyRef", "gone", "k", false),
+            "MandatorySecretNotFound",
+            true,
+            false,
+        ),
+        (
+            key("secretKeyRef", "keys", "k", false),
+            "MandatorySecretKeyNotFound",
+            true,
+            false,
+        ),
+        (
+            key("secretKeyRef", "keys", "k", true),
+            "OptionalSecretKeyNotFound",
+            false,
+            false,
+        ),
+        (
+            json!({ "envFrom": [{ "secretRef": { "name": "gone" } }] }),
+            "MandatorySecretNotFound",
+            true,
+            false,
+        ),
         (
             json!({ "envFrom": [{ "secretRef": { "name": "gone", "optional": true } }] }),
             "OptionalSecretNotFound",
@@ -177,14 +236,23 @@ fn what_is_missing_holds_its_container_back_and_says_so() {
     ] {
         let outcome = built(&one(container.clone()), &objects());
         assert_eq!(reasons(&outcome), [reason], "{container}");
-        assert_eq!(outcome.manifest.containers[0].config_error.is_some(), waits, "{container}");
+        assert_eq!(
+            outcome.manifest.containers[0].config_error.is_some(),
+            waits,
+            "{container}"
+        );
         assert_eq!(outcome.retry, retry, "{container}");
     }
     let outcome = built(
-        &one(json!({ "env": [{ "name": "X", "valueFrom": { "fieldRef": { "fieldPath": "status.phase" } } }] })),
+        &one(
+            json!({ "env": [{ "name": "X", "valueFrom": { "fieldRef": { "fieldPath": "status.phase" } } }] }),
+        ),
         &objects(),
     );
-    let problem = outcome.manifest.containers[0].config_error.clone().expect("an error");
+    let problem = outcome.manifest.containers[0]
+        .config_error
+        .clone()
+        .expect("an error");
     assert!(problem.contains("status.phase"), "{problem}");
 }
 
@@ -257,7 +325,13 @@ fn a_volume_that_cannot_be_filled_holds_back_only_who_mounts_it() {
     let [needs, free] = &outcome.manifest.containers[..] else {
         panic!("two containers")
     };
-    assert!(needs.config_error.as_ref().expect("an error").contains("\"gone\" not found"));
+    assert!(
+        needs
+            .config_error
+            .as_ref()
+            .expect("an error")
+            .contains("\"gone\" not found")
+    );
     assert_eq!(free.config_error, None);
     assert_eq!(reasons(&outcome), ["MandatoryConfigMapNotFound", "FailedMount"]);
 }
@@ -278,21 +352,39 @@ fn registry_credentials_are_read_in_both_forms() {
     let config = r#"{"auths":{"registry.example":{"auth":"dXNlcjpwYTpzcw=="},"other":{"username":"u","password":"p"}}}"#;
     let mut resolved = objects();
     resolved.pull_secrets = ["new", "old", "gone", "keys"].map(str::to_owned).into();
-    resolved.secrets.insert("new".to_owned(), secret(&[(".dockerconfigjson", config)]));
+    resolved
+        .secrets
+        .insert("new".to_owned(), secret(&[(".dockerconfigjson", config)]));
     let old = r#"{"old.example":{"username":"a","password":"b","email":"c"}}"#;
-    resolved.secrets.insert("old".to_owned(), secret(&[(".dockercfg", old)]));
+    resolved
+        .secrets
+        .insert("old".to_owned(), secret(&[(".dockercfg", old)]));
     let outcome = built(&one(json!({})), &resolved);
     let found: Vec<_> = outcome
         .manifest
         .pull_secrets
         .iter()
-        .map(|secret| (secret.registry.as_str(), secret.username.as_str(), secret.password.as_str()))
+        .map(|secret| {
+            (
+                secret.registry.as_str(),
+                secret.username.as_str(),
+                secret.password.as_str(),
+            )
+        })
         .collect();
     assert_eq!(
         found,
-        [("other", "u", "p"), ("registry.example", "user", "pa:ss"), ("old.example", "a", "b")]
+        [
+            ("other", "u", "p"),
+            ("registry.example", "user", "pa:ss"),
+            ("old.example", "a", "b")
+        ]
     );
-    assert_eq!(outcome.notices.len(), 2, "one for the missing, one for the one of another kind");
+    assert_eq!(
+        outcome.notices.len(),
+        2,
+        "one for the missing, one for the one of another kind"
+    );
 }
 
 #[test]
@@ -311,7 +403,12 @@ fn names_are_resolved_as_the_pod_asks() {
     assert_eq!(first.dns.servers, ["10.96.0.10"]);
     assert_eq!(
         first.dns.searches,
-        ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local", "extra"]
+        [
+            "shop.svc.cluster.local",
+            "svc.cluster.local",
+            "cluster.local",
+            "extra"
+        ]
     );
     assert_eq!(first.dns.options, ["ndots:2", "edns0"]);
     assert_eq!(first.fqdn.as_deref(), Some("web-0.sub.shop.svc.cluster.local"));
@@ -341,7 +438,14 @@ fn probes_hooks_and_security_reach_the_host() {
     let container = &outcome.manifest.containers[0];
     let liveness = container.liveness.as_ref().expect("a probe");
     assert!(matches!(&liveness.handler, Handler::HttpGet { port: 8080, path, .. } if path == "/live"));
-    assert_eq!((liveness.period_seconds, liveness.timeout_seconds, liveness.failure_threshold), (3, 1, 3));
+    assert_eq!(
+        (
+            liveness.period_seconds,
+            liveness.timeout_seconds,
+            liveness.failure_threshold
+        ),
+        (3, 1, 3)
+    );
     assert_eq!(container.pre_stop, Some(Handler::Sleep { seconds: 5 }));
     assert_eq!(container.security.run_as_user, Some(7));
     assert_eq!(container.security.drop_capabilities, ["ALL"]);
@@ -351,7 +455,13 @@ fn probes_hooks_and_security_reach_the_host() {
         &one(json!({ "livenessProbe": { "tcpSocket": { "port": "nope" } } })),
         &objects(),
     );
-    assert!(bad.manifest.containers[0].config_error.as_ref().expect("an error").contains("nope"));
+    assert!(
+        bad.manifest.containers[0]
+            .config_error
+            .as_ref()
+            .expect("an error")
+            .contains("nope")
+    );
 }
 
 #[test]
@@ -373,7 +483,10 @@ fn everything_a_pod_refers_to_is_found_or_it_would_start_without() {
     }));
     let refs = References::of(&pod);
     let names = |set: &std::collections::BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join("");
-    assert_eq!((names(&refs.config_maps).as_str(), names(&refs.secrets).as_str()), ("acegi", "bdfhj"));
+    assert_eq!(
+        (names(&refs.config_maps).as_str(), names(&refs.secrets).as_str()),
+        ("acegi", "bdfhj")
+    );
     assert_eq!(refs.service_account, "default");
     assert_eq!(refs.tokens.len(), 1);
 }

@@ -36,8 +36,13 @@ pub(super) fn source(context: &mut Context<'_>, volume: &Volume) -> Result<Volum
         for source in projected.sources.iter().flatten() {
             if let Some(map) = &source.config_map {
                 let optional = map.optional == Some(true);
-                all.files
-                    .extend(config_map(context, &map.name, map.items.as_deref(), mode, optional)?);
+                all.files.extend(config_map(
+                    context,
+                    &map.name,
+                    map.items.as_deref(),
+                    mode,
+                    optional,
+                )?);
             }
             if let Some(secret) = &source.secret {
                 all.secret = true;
@@ -101,8 +106,16 @@ fn config_map(
     let Some(map) = env::config_map(context, name, optional)? else {
         return Ok(Vec::new());
     };
-    let text = map.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
-    let binary = map.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
+    let text = map
+        .data
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key, value.into_bytes()));
+    let binary = map
+        .binary_data
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key, value.0));
     let entries: Vec<_> = text.chain(binary).collect();
     selected(&format!("configmap {name:?}"), entries, items, mode, optional)
 }
@@ -117,8 +130,18 @@ fn secret_files(
     let Some(secret) = env::secret(context, name, optional)? else {
         return Ok(Vec::new());
     };
-    let entries = secret.data.into_iter().flatten().map(|(key, value)| (key, value.0));
-    selected(&format!("secret {name:?}"), entries.collect(), items, mode, optional)
+    let entries = secret
+        .data
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key, value.0));
+    selected(
+        &format!("secret {name:?}"),
+        entries.collect(),
+        items,
+        mode,
+        optional,
+    )
 }
 
 fn selected(
@@ -155,18 +178,21 @@ fn downward_files(
         let content = if let Some(reference) = &item.field_ref {
             match field::field(context, &reference.field_path)? {
                 Field::Text(text) => text,
-                Field::PodIp | Field::PodIps => context
-                    .facts
-                    .pod_ip
-                    .map(|ip| ip.to_string())
-                    .ok_or_else(|| format!("{} is not known before the pod starts", reference.field_path))?,
+                Field::PodIp | Field::PodIps => {
+                    context.facts.pod_ip.map(|ip| ip.to_string()).ok_or_else(|| {
+                        format!("{} is not known before the pod starts", reference.field_path)
+                    })?
+                }
             }
         } else if let Some(selector) = &item.resource_field_ref {
             let name = selector.container_name.as_deref().unwrap_or_default();
             let spec = context.pod.spec.as_ref();
             let container = spec
                 .and_then(|spec| {
-                    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+                    let mut all = spec
+                        .containers
+                        .iter()
+                        .chain(spec.init_containers.iter().flatten());
                     all.find(|container| container.name == name)
                 })
                 .ok_or_else(|| format!("there is no container {name:?}"))?;
@@ -180,8 +206,9 @@ fn downward_files(
 }
 
 fn file(path: &str, content: Vec<u8>, mode: i32) -> Result<FileContent, String> {
-    let unsafe_path =
-        path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part == ".." || part.is_empty());
+    let unsafe_path = path.is_empty()
+        || path.starts_with('/')
+        || path.split('/').any(|part| part == ".." || part.is_empty());
     if unsafe_path {
         return Err(format!("{path:?} is no path inside the volume"));
     }

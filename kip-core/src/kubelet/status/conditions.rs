@@ -59,12 +59,7 @@ pub(super) fn project(
         .collect()
 }
 
-fn condition(
-    verdict: Verdict,
-    known: &PodStatus,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> PodCondition {
+fn condition(verdict: Verdict, known: &PodStatus, generation: Option<i64>, now: Timestamp) -> PodCondition {
     let status = if verdict.holds { "True" } else { "False" };
     let since = known
         .conditions
@@ -86,7 +81,10 @@ fn condition(
 /// The pod has its cell and its network: the natural place to show how far the boot is.
 fn sandbox(report: &PodReport, ended: Option<&str>) -> Verdict {
     let kind = "PodReadyToStartContainers";
-    let there = report.runtime.as_ref().is_some_and(|runtime| runtime.sandbox_ready);
+    let there = report
+        .runtime
+        .as_ref()
+        .is_some_and(|runtime| runtime.sandbox_ready);
     if ended.is_some() {
         return Verdict::new(kind, false, "", String::new());
     }
@@ -155,9 +153,7 @@ fn containers_ready(pod: &Pod, status: &PodStatus, report: &PodReport, ended: Op
         .map(|c| (c, status.container_statuses.as_deref()));
     let unready: Vec<&str> = sidecars
         .chain(mains)
-        .filter(|(container, statuses)| {
-            !find(*statuses, &container.name).is_some_and(|status| status.ready)
-        })
+        .filter(|(container, statuses)| !find(*statuses, &container.name).is_some_and(|status| status.ready))
         .map(|(container, _)| container.name.as_str())
         .collect();
     if unready.is_empty() {

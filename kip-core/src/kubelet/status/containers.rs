@@ -27,7 +27,11 @@ pub(super) fn project(
     let init = spec.init_containers.as_deref().unwrap_or_default();
     let runtime = report.runtime.as_deref();
     let waiting = Waiting {
-        reason: if init.is_empty() { "ContainerCreating" } else { "PodInitializing" },
+        reason: if init.is_empty() {
+            "ContainerCreating"
+        } else {
+            "PodInitializing"
+        },
         message: &report.message,
         phase: report.phase,
     };
@@ -118,7 +122,10 @@ fn one(
         },
     };
     if waiting.terminal() {
-        let ended = status.state.as_ref().is_some_and(|state| state.terminated.is_some());
+        let ended = status
+            .state
+            .as_ref()
+            .is_some_and(|state| state.terminated.is_some());
         if !ended && (is_running(&status) || has_run(&status)) {
             status.state = Some(lost(&status));
         }
@@ -178,9 +185,8 @@ fn restart_count(reported: &ContainerReport, old: Option<&ContainerStatus>) -> i
     let reported_count = i32::try_from(reported.restart_count).unwrap_or(i32::MAX);
     let Some(old) = old else { return reported_count };
     let known_id = old.container_id.as_deref().unwrap_or_default();
-    let another = !known_id.is_empty()
-        && !reported.container_id.is_empty()
-        && known_id != reported.container_id;
+    let another =
+        !known_id.is_empty() && !reported.container_id.is_empty() && known_id != reported.container_id;
     if another && reported_count <= old.restart_count {
         old.restart_count.saturating_add(1)
     } else {

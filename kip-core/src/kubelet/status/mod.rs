@@ -61,13 +61,21 @@ pub(crate) fn phase_name(phase: PodPhase) -> &'static str {
 
 /// Addresses of the pod and of its host: as reported, else as known; addresses once told stay after the end.
 fn addresses(known: &PodStatus, report: &PodReport, host_network: bool) -> (Vec<String>, Vec<String>) {
-    let texts = |ips: &[IpAddr]| one_per_family(ips).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let texts = |ips: &[IpAddr]| {
+        one_per_family(ips)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
     let known_hosts = || {
         let ips = known.host_ips.iter().flatten().map(|host| host.ip.clone());
         ips.collect::<Vec<_>>()
     };
     let host_ips = report.host_ip.map_or_else(known_hosts, |ip| vec![ip.to_string()]);
-    let reported = report.runtime.as_ref().map_or(&[][..], |runtime| &runtime.pod_ips);
+    let reported = report
+        .runtime
+        .as_ref()
+        .map_or(&[][..], |runtime| &runtime.pod_ips);
     let pod_ips = if host_network {
         host_ips.clone()
     } else if reported.is_empty() {

@@ -1,6 +1,6 @@
 //! The smallest strategic merge patch that makes the API's copy of a status say what it should.
 
-use k8s_openapi::api::core::v1::{PodStatus, PodCondition};
+use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
 /// Lists that a strategic merge patch replaces as a whole, and single values.
@@ -45,7 +45,8 @@ pub(crate) fn patch(uid: &str, known: &PodStatus, wanted: &PodStatus) -> Option<
     }
     // An API that does not keep generations must not be told again and again.
     let news = !changes.is_empty() || known.observed_generation.is_some();
-    if news && wanted.observed_generation.is_some() && wanted.observed_generation != known.observed_generation {
+    if news && wanted.observed_generation.is_some() && wanted.observed_generation != known.observed_generation
+    {
         changes.insert("observedGeneration".to_owned(), json!(wanted.observed_generation));
     }
     if changes.is_empty() {

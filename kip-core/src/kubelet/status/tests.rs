@@ -14,7 +14,8 @@ fn pod(spec: Value, status: Value) -> Pod {
     if spec.get("containers").is_none() {
         spec["containers"] = json!([{ "name": "main", "image": "i" }]);
     }
-    let mut pod = json!({ "metadata": { "uid": "u", "namespace": "n", "name": "p", "generation": 3 }, "spec": spec });
+    let mut pod =
+        json!({ "metadata": { "uid": "u", "namespace": "n", "name": "p", "generation": 3 }, "spec": spec });
     pod["status"] = status;
     serde_json::from_value(pod).expect("a pod")
 }
@@ -64,37 +65,71 @@ fn report(phase: PodPhase, containers: Vec<ContainerReport>) -> PodReport {
 
 fn condition<'a>(status: &'a PodStatus, kind: &str) -> &'a k8s_openapi::api::core::v1::PodCondition {
     let conditions = status.conditions.as_ref().expect("conditions");
-    conditions.iter().find(|c| c.type_ == kind).expect("the condition")
+    conditions
+        .iter()
+        .find(|c| c.type_ == kind)
+        .expect("the condition")
 }
 
 fn says(status: &PodStatus, kind: &str) -> (String, String) {
     let condition = condition(status, kind);
-    (condition.status.clone(), condition.reason.clone().unwrap_or_default())
+    (
+        condition.status.clone(),
+        condition.reason.clone().unwrap_or_default(),
+    )
 }
 
 #[test]
 fn a_waiting_pod_says_why_or_users_stare_at_pending() {
-    let pod = pod(json!({ "initContainers": [{ "name": "first", "image": "i" }] }), json!({}));
-    let report = PodReport::new(PodPhase::Pending, "Launching", "waiting for an instance of small/z1/spot");
+    let pod = pod(
+        json!({ "initContainers": [{ "name": "first", "image": "i" }] }),
+        json!({}),
+    );
+    let report = PodReport::new(
+        PodPhase::Pending,
+        "Launching",
+        "waiting for an instance of small/z1/spot",
+    );
     let status = project(&pod, &report, 3, now()).expect("a status");
-    let waiting = status.container_statuses.as_ref().expect("statuses")[0].state.clone();
+    let waiting = status.container_statuses.as_ref().expect("statuses")[0]
+        .state
+        .clone();
     let waiting = waiting.and_then(|state| state.waiting).expect("waiting");
     assert_eq!(waiting.reason.as_deref(), Some("PodInitializing"));
     assert!(waiting.message.expect("a message").contains("small/z1/spot"));
-    assert_eq!(says(&status, "Initialized"), ("False".into(), "ContainersNotInitialized".into()));
-    assert_eq!(says(&status, "PodReadyToStartContainers"), ("False".into(), "Launching".into()));
+    assert_eq!(
+        says(&status, "Initialized"),
+        ("False".into(), "ContainersNotInitialized".into())
+    );
+    assert_eq!(
+        says(&status, "PodReadyToStartContainers"),
+        ("False".into(), "Launching".into())
+    );
     assert_eq!(status.observed_generation, Some(3));
-    assert_eq!(status.start_time.expect("a time").0.to_string(), "2026-01-02T03:04:05Z");
+    assert_eq!(
+        status.start_time.expect("a time").0.to_string(),
+        "2026-01-02T03:04:05Z"
+    );
 }
 
 #[test]
 fn a_running_pod_is_ready_with_its_addresses() {
     let pod = pod(json!({}), json!({}));
-    let status = project(&pod, &report(PodPhase::Running, vec![container("main", running())]), 3, now())
-        .expect("a status");
+    let status = project(
+        &pod,
+        &report(PodPhase::Running, vec![container("main", running())]),
+        3,
+        now(),
+    )
+    .expect("a status");
     assert_eq!(status.pod_ip.as_deref(), Some("10.1.0.2"));
     assert_eq!(status.host_ip.as_deref(), Some("10.0.0.2"));
-    for kind in ["PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready"] {
+    for kind in [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "ContainersReady",
+        "Ready",
+    ] {
         assert_eq!(says(&status, kind).0, "True", "{kind}");
     }
 }
@@ -102,13 +137,21 @@ fn a_running_pod_is_ready_with_its_addresses() {
 #[test]
 fn the_end_is_told_once_and_never_taken_back() {
     let pod_before = pod(json!({ "restartPolicy": "Never" }), json!({}));
-    let status = project(&pod_before, &report(PodPhase::Succeeded, vec![container("main", ended(0))]), 3, now())
-        .expect("a status");
+    let status = project(
+        &pod_before,
+        &report(PodPhase::Succeeded, vec![container("main", ended(0))]),
+        3,
+        now(),
+    )
+    .expect("a status");
     assert_eq!(says(&status, "Ready"), ("False".into(), "PodCompleted".into()));
     assert_eq!(says(&status, "PodReadyToStartContainers").0, "False");
     let mut pod_after = pod_before;
     pod_after.status = Some(status);
-    assert_eq!(project(&pod_after, &report(PodPhase::Running, vec![]), 3, now()), None);
+    assert_eq!(
+        project(&pod_after, &report(PodPhase::Running, vec![]), 3, now()),
+        None
+    );
 }
 
 #[test]
@@ -121,11 +164,21 @@ fn a_lost_container_is_137_and_one_that_never_ran_is_not_blamed() {
     report.disruption = Some("the instance is gone".to_owned());
     let status = project(&pod(spec, known), &report, 3, now()).expect("a status");
     let statuses = status.container_statuses.as_ref().expect("statuses");
-    let lost = statuses[0].state.as_ref().and_then(|s| s.terminated.as_ref()).expect("terminated");
-    assert_eq!((lost.exit_code, lost.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
+    let lost = statuses[0]
+        .state
+        .as_ref()
+        .and_then(|s| s.terminated.as_ref())
+        .expect("terminated");
+    assert_eq!(
+        (lost.exit_code, lost.reason.as_deref()),
+        (137, Some("ContainerStatusUnknown"))
+    );
     assert_eq!(statuses[0].restart_count, 2);
     assert!(statuses[1].state.as_ref().expect("a state").waiting.is_some());
-    assert_eq!(says(&status, "DisruptionTarget"), ("True".into(), "TerminationByKubelet".into()));
+    assert_eq!(
+        says(&status, "DisruptionTarget"),
+        ("True".into(), "TerminationByKubelet".into())
+    );
 }
 
 #[test]
@@ -137,16 +190,29 @@ fn restarts_are_counted_on_across_cells() {
     let waiting = PodReport::new(PodPhase::Pending, "Launching", "again");
     let status = project(&pod, &waiting, 3, now()).expect("a status");
     let between = &status.container_statuses.as_ref().expect("statuses")[0];
-    assert!(between.last_state.as_ref().expect("the lost run").terminated.is_some());
+    assert!(
+        between
+            .last_state
+            .as_ref()
+            .expect("the lost run")
+            .terminated
+            .is_some()
+    );
     assert_eq!(between.restart_count, 4);
     let mut pod = pod;
     pod.status = Some(status);
     let again = report(PodPhase::Running, vec![container("main", running())]);
     let status = project(&pod, &again, 3, now()).expect("a status");
-    assert_eq!(status.container_statuses.as_ref().expect("statuses")[0].restart_count, 5);
+    assert_eq!(
+        status.container_statuses.as_ref().expect("statuses")[0].restart_count,
+        5
+    );
     pod.status = Some(status);
     let status = project(&pod, &again, 3, now()).expect("a status");
-    assert_eq!(status.container_statuses.as_ref().expect("statuses")[0].restart_count, 5);
+    assert_eq!(
+        status.container_statuses.as_ref().expect("statuses")[0].restart_count,
+        5
+    );
 }
 
 #[test]
@@ -158,7 +224,9 @@ fn a_container_that_may_not_restart_does_not_come_back() {
     for (policy, comes_back) in [("Never", false), ("OnFailure", true), ("Always", true)] {
         let pod = pod(json!({ "restartPolicy": policy }), known.clone());
         let status = project(&pod, &report, 3, now()).expect("a status");
-        let state = status.container_statuses.as_ref().expect("statuses")[0].state.clone();
+        let state = status.container_statuses.as_ref().expect("statuses")[0]
+            .state
+            .clone();
         assert_eq!(state.expect("a state").running.is_some(), comes_back, "{policy}");
     }
 }
@@ -169,7 +237,10 @@ fn readiness_gates_hold_traffic_back() {
     let report = report(PodPhase::Running, vec![container("main", running())]);
     let closed = project(&pod(spec.clone(), json!({})), &report, 3, now()).expect("a status");
     assert_eq!(says(&closed, "ContainersReady").0, "True");
-    assert_eq!(says(&closed, "Ready"), ("False".into(), "ReadinessGatesNotReady".into()));
+    assert_eq!(
+        says(&closed, "Ready"),
+        ("False".into(), "ReadinessGatesNotReady".into())
+    );
     let open = json!({ "conditions": [{ "type": "lb", "status": "True" }] });
     let open = project(&pod(spec, open), &report, 3, now()).expect("a status");
     assert_eq!(says(&open, "Ready").0, "True");
@@ -178,9 +249,12 @@ fn readiness_gates_hold_traffic_back() {
 #[test]
 fn an_unchanged_status_is_not_written_and_a_flip_moves_its_time() {
     let report = report(PodPhase::Running, vec![container("main", running())]);
-    let mut pod = pod(json!({}), json!({ "qosClass": "BestEffort", "conditions": [
+    let mut pod = pod(
+        json!({}),
+        json!({ "qosClass": "BestEffort", "conditions": [
         { "type": "PodScheduled", "status": "True" },
-        { "type": "Ready", "status": "False", "lastTransitionTime": "2020-01-01T00:00:00Z", "reason": "Old" } ] }));
+        { "type": "Ready", "status": "False", "lastTransitionTime": "2020-01-01T00:00:00Z", "reason": "Old" } ] }),
+    );
     let known = pod.status.clone().expect("a status");
     let wanted = project(&pod, &report, 3, now()).expect("a status");
     let patch = super::patch("u", &known, &wanted).expect("a change");
@@ -201,7 +275,8 @@ fn an_unchanged_status_is_not_written_and_a_flip_moves_its_time() {
 #[test]
 fn an_old_address_is_taken_out_of_the_list_when_the_pod_moves() {
     let known: PodStatus =
-        serde_json::from_value(json!({ "podIP": "10.9.9.9", "podIPs": [{ "ip": "10.9.9.9" }] })).expect("a status");
+        serde_json::from_value(json!({ "podIP": "10.9.9.9", "podIPs": [{ "ip": "10.9.9.9" }] }))
+            .expect("a status");
     let pod = pod(json!({}), json!(known));
     let report = report(PodPhase::Running, vec![container("main", running())]);
     let wanted = project(&pod, &report, 3, now()).expect("a status");

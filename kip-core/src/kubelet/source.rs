@@ -1,0 +1,367 @@
+//! Kubernetes as the driver's source of pods: manifests, status, events, and the final delete.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::cells::CellAddresses;
+use super::client::Client;
+use super::config::KubeletConfig;
+use super::errors::{api_error, is_conflict, is_missing};
+use super::events::EventRecorder;
+use super::handle::PodDriver;
+use super::live::LiveReferences;
+use super::manifest::{self, CellFacts, References};
+use super::pods::fingerprint;
+use super::registry::{Built, Entry, PodRegistry};
+use super::salvage::Salvage;
+use super::status;
+use crate::driver::{PodNotice, PodSource};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{CellName, PodUid};
+use crate::model::{PodManifest, PodPhase, PodReport};
+use crate::runtime::CellEndpoint;
+
+/// Steps of a pod that only waits for its cell are written no more often than this: they follow each other within milliseconds, and a
+/// user reads the last.
+const PACE: Duration = Duration::from_secs(2);
+/// A status another writer changed is put right no more often than this.
+const HEAL_PACE: Duration = Duration::from_secs(10);
+/// When a manifest is built again after something it needs could not be read.
+const REBUILD: Duration = Duration::from_secs(5);
+/// Name under which the pods' status is written.
+const MANAGER: &str = "kip";
+
+/// Kubernetes as the driver's source of pods. Made by `VirtualKubelet`.
+#[derive(Debug)]
+pub struct KubePodSource {
+    client: Client,
+    config: Arc<KubeletConfig>,
+    registry: Arc<PodRegistry>,
+    events: EventRecorder,
+    live: LiveReferences,
+    addresses: Arc<CellAddresses>,
+    salvage: Arc<Salvage>,
+    driver: OnceLock<Arc<dyn PodDriver>>,
+    writers: Mutex<HashMap<PodUid, Arc<Writer>>>,
+    this: Weak<Self>,
+}
+
+/// What is written of one pod, one write at a time.
+#[derive(Debug, Default)]
+struct Writer {
+    state: tokio::sync::Mutex<Written>,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    /// The report that was written last.
+    report: Option<PodReport>,
+    /// When.
+    at: Option<Instant>,
+    /// A newer one that may wait for its turn.
+    waiting: Option<PodReport>,
+    /// When another writer's change was last put right.
+    healed_at: Option<Instant>,
+    /// A task is on its way to do so.
+    healing: bool,
+}
+
+impl KubePodSource {
+    /// A source over the pods in `registry`; changed references are told to `touched`.
+    pub(crate) fn new(
+        client: Client,
+        config: Arc<KubeletConfig>,
+        registry: Arc<PodRegistry>,
+        addresses: Arc<CellAddresses>,
+        touched: mpsc::Sender<PodUid>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            events: EventRecorder::new(client.get(), config.name.clone()),
+            live: LiveReferences::new(client.clone(), touched),
+            client,
+            config,
+            registry,
+            addresses,
+            salvage: Arc::default(),
+            driver: OnceLock::new(),
+            writers: Mutex::default(),
+            this: this.clone(),
+        })
+    }
+
+    /// Lets the source ask what a pod's cell has room for.
+    pub(crate) fn attach(&self, driver: Arc<dyn PodDriver>) {
+        // A second driver for one source would be a bug of the embedder; the first one stays.
+        let _ = self.driver.set(driver);
+    }
+
+    /// The logs that are kept of pods that have ended.
+    pub(crate) fn salvage(&self) -> Arc<Salvage> {
+        Arc::clone(&self.salvage)
+    }
+
+    /// Keeps the logs of a pod that has ended, before its status says so and its cell is terminated.
+    async fn keep_logs(&self, pod: &PodUid, report: &PodReport) {
+        let ended = matches!(report.phase, PodPhase::Succeeded | PodPhase::Failed);
+        let (Some(driver), Some(runtime), Some(cell), Some(address)) =
+            (self.driver.get(), &report.runtime, &report.cell, report.host_ip)
+        else {
+            return;
+        };
+        if !ended || self.salvage.has(pod) {
+            return;
+        }
+        let endpoint = CellEndpoint {
+            cell: cell.clone(),
+            address,
+        };
+        self.salvage
+            .read(&driver.runtime(), &endpoint, pod, runtime)
+            .await;
+    }
+
+    /// The pod object is gone: nothing about it is needed any more.
+    pub(crate) fn forget(&self, uid: &PodUid) {
+        self.live.forget(uid);
+        self.salvage.forget(uid);
+        self.writers().remove(uid);
+    }
+
+    /// The API's copy of a pod changed without its spec changing: if what Kip says of it was overwritten, or a readiness gate opened, the
+    /// status is written again.
+    pub(crate) fn heal(&self, uid: &PodUid) {
+        let Some(this) = self.this.upgrade() else { return };
+        let Some(writer) = self.writers().get(uid).cloned() else {
+            return;
+        };
+        let uid = uid.clone();
+        // A write that is under way sees the newest copy itself.
+        let Ok(mut written) = writer.state.try_lock() else {
+            return;
+        };
+        if written.healing
+            || written
+                .report
+                .as_ref()
+                .is_none_or(|report| !this.differs(&uid, report))
+        {
+            return;
+        }
+        written.healing = true;
+        let due = written.healed_at.map_or_else(Instant::now, |at| at + HEAL_PACE);
+        drop(written);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(due).await;
+            let mut written = writer.state.lock().await;
+            written.healing = false;
+            written.healed_at = Some(Instant::now());
+            let Some(report) = written.report.clone() else {
+                return;
+            };
+            if let Err(error) = this.write(&uid, &report).await {
+                tracing::debug!(pod = %uid, error = %error.chain(), "the pod's status could not be put right");
+            }
+        });
+    }
+
+    fn differs(&self, uid: &PodUid, report: &PodReport) -> bool {
+        self.registry
+            .get(uid)
+            .is_some_and(|entry| self.change(uid, &entry, report).is_some())
+    }
+
+    fn writers(&self) -> std::sync::MutexGuard<'_, HashMap<PodUid, Arc<Writer>>> {
+        // Each critical section leaves the map consistent, so a panic elsewhere does not spoil it.
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pods_of(&self, pod: &Pod) -> Api<Pod> {
+        Api::namespaced(
+            self.client.get(),
+            pod.metadata.namespace.as_deref().unwrap_or_default(),
+        )
+    }
+
+    /// The patch that makes the API's copy say what the report says.
+    fn change(&self, uid: &PodUid, entry: &Entry, report: &PodReport) -> Option<Value> {
+        let generation = acted_on(entry, report);
+        let wanted = status::project(&entry.pod, report, generation, Timestamp::now())?;
+        let nothing = PodStatus::default();
+        status::patch(
+            uid.as_str(),
+            entry.pod.status.as_ref().unwrap_or(&nothing),
+            &wanted,
+        )
+    }
+
+    async fn write(&self, uid: &PodUid, report: &PodReport) -> Result<()> {
+        let Some(entry) = self.registry.get(uid) else {
+            return Ok(());
+        };
+        let Some(patch) = self.change(uid, &entry, report) else {
+            return Ok(());
+        };
+        let api = self.pods_of(&entry.pod);
+        let name = entry.pod.metadata.name.as_deref().unwrap_or_default();
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        match api.patch_status(name, &params, &Patch::Strategic(&patch)).await {
+            Ok(pod) => {
+                self.registry.refresh(pod);
+                Ok(())
+            }
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) if is_conflict(&error) => {
+                let live = api
+                    .get_opt(name)
+                    .await
+                    .map_err(|error| api_error("read pod", error))?;
+                if live.and_then(|pod| pod.metadata.uid).as_deref() == Some(uid.as_str()) {
+                    return Err(api_error("write pod status", error));
+                }
+                // Another pod has the name now.
+                Ok(())
+            }
+            Err(error) => Err(api_error("write pod status", error)),
+        }
+    }
+
+    /// Writes the newest report that waits, when its turn has come.
+    fn write_later(&self, uid: PodUid, writer: Arc<Writer>, due: Instant) {
+        let Some(this) = self.this.upgrade() else { return };
+        tokio::spawn(async move {
+            tokio::time::sleep_until(due).await;
+            let mut written = writer.state.lock().await;
+            let Some(report) = written.waiting.take() else {
+                return;
+            };
+            match this.write(&uid, &report).await {
+                Ok(()) => {
+                    written.report = Some(report);
+                    written.at = Some(Instant::now());
+                }
+                Err(error) => {
+                    // The next step of the pod is written in any case; only this one's words are lost.
+                    tracing::debug!(pod = %uid, error = %error.chain(), "the pod's progress could not be written");
+                }
+            }
+        });
+    }
+}
+
+/// Generation of the pod's spec that what is reported acts on.
+fn acted_on(entry: &Entry, report: &PodReport) -> i64 {
+    let newest = entry.pod.metadata.generation.unwrap_or(0);
+    match (&entry.built, &report.runtime) {
+        (Some(built), Some(runtime)) if runtime.observed_generation < built.manifest => built.previous_pod,
+        (Some(built), _) => built.pod,
+        (None, _) => newest,
+    }
+}
+
+/// Whether a report only tells how far the cell is on its way.
+fn is_progress(report: &PodReport) -> bool {
+    report.phase == PodPhase::Pending && report.runtime.is_none()
+}
+
+#[async_trait]
+impl PodSource for KubePodSource {
+    async fn manifest(&self, pod: &PodUid, cell: &CellName, host_ip: Option<IpAddr>) -> Result<PodManifest> {
+        let gone =
+            || Error::new(ErrorKind::NotFound, "build manifest", "the pod is gone").with_context("pod", pod);
+        let entry = self.registry.get(pod).ok_or_else(gone)?;
+        let references = References::of(&entry.pod);
+        let read = manifest::fetch(self.client.as_ref(), &entry.pod, &references).await?;
+        let namespace = entry.pod.metadata.namespace.as_deref().unwrap_or_default();
+        self.live.follow(pod, namespace, &read.resolved);
+
+        let facts = CellFacts {
+            host_ip,
+            pod_ip: self.addresses.pod_ip(cell),
+            size: self.driver.get().and_then(|driver| driver.cell_size(pod)),
+        };
+        let outcome = manifest::build(&entry.pod, &read.resolved, &self.config.pods, &facts);
+        let now = Timestamp::now();
+        // Grows over restarts of this process too, as long as the clock does.
+        let clock = u64::try_from(now.as_millisecond()).unwrap_or(0);
+        let previous = entry.built.map_or(0, |built| built.manifest);
+        let mut manifest = outcome.manifest;
+        manifest.generation = clock.max(previous + 1);
+        let pod_generation = entry.pod.metadata.generation.unwrap_or(0);
+        let retry_at = outcome.retry.then(|| now + REBUILD);
+        self.registry.built(
+            pod,
+            Built {
+                manifest: manifest.generation,
+                pod: pod_generation,
+                previous_pod: entry.built.map_or(pod_generation, |built| built.pod),
+                fingerprint: fingerprint(&entry.pod),
+                renew_at: read.renew_at.into_iter().chain(retry_at).min(),
+            },
+        );
+        for notice in &outcome.notices {
+            self.events.record(&entry.pod, notice).await;
+        }
+        Ok(manifest)
+    }
+
+    async fn publish(&self, pod: &PodUid, report: &PodReport) -> Result<()> {
+        if self.registry.get(pod).is_none() {
+            return Ok(());
+        }
+        let writer = Arc::clone(self.writers().entry(pod.clone()).or_default());
+        let mut written = writer.state.lock().await;
+        if is_progress(report)
+            && written.report.as_ref().is_some_and(is_progress)
+            && let Some(due) = written.at.map(|at| at + PACE).filter(|due| *due > Instant::now())
+        {
+            if written.waiting.replace(report.clone()).is_none() {
+                self.write_later(pod.clone(), Arc::clone(&writer), due);
+            }
+            return Ok(());
+        }
+        written.waiting = None;
+        self.keep_logs(pod, report).await;
+        self.write(pod, report).await?;
+        written.report = Some(report.clone());
+        written.at = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn notify(&self, pod: &PodUid, notice: PodNotice) {
+        if let Some(entry) = self.registry.get(pod) {
+            self.events.record(&entry.pod, &notice).await;
+        }
+    }
+
+    async fn release(&self, pod: &PodUid) -> Result<()> {
+        let Some(entry) = self.registry.get(pod) else {
+            return Ok(());
+        };
+        let params = DeleteParams::default()
+            .grace_period(0)
+            .preconditions(Preconditions {
+                uid: Some(pod.to_string()),
+                resource_version: None,
+            });
+        let name = entry.pod.metadata.name.as_deref().unwrap_or_default();
+        match self.pods_of(&entry.pod).delete(name, &params).await {
+            Ok(_) => Ok(()),
+            // Gone already, or another pod has the name now.
+            Err(error) if is_missing(&error) || is_conflict(&error) => Ok(()),
+            Err(error) => Err(api_error("release pod", error)),
+        }
+    }
+}
