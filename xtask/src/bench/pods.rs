@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::report::{Report, median};
 use crate::command::read;
 use crate::daemon::wait_until;
-use crate::demo::{find, seconds};
+use crate::demo::mark;
 use crate::dev::Dev;
 use crate::leftovers::LocalCloud;
 use crate::processes;
@@ -47,7 +47,7 @@ fn one_by_one(dev: &mut Dev, report: &mut Report) -> Result<()> {
             let cells = dev.cells_now()?;
             Ok(cells
                 .into_iter()
-                .find(|cell| mark(cell, "runningAt").is_some() && find(cell, "name").any(|n| *n == *name)))
+                .find(|cell| mark(cell, "runningAt").is_some() && cell["spec"]["pod"]["name"] == *name))
         })?;
         cells.push(cell);
         let of_agents = LocalCloud::of(dev.data())?.processes()?;
@@ -113,10 +113,6 @@ fn at_once(dev: &mut Dev, report: &mut Report) -> Result<()> {
     wait_until("the last cell to be gone", Duration::from_secs(60), || {
         Ok(dev.cells_now()?.is_empty().then_some(()))
     })
-}
-
-fn mark(cell: &Value, key: &str) -> Option<f64> {
-    find(cell, key).find_map(Value::as_str).and_then(seconds)
 }
 
 fn pod(name: &str) -> Value {

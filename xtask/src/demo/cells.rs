@@ -33,72 +33,58 @@ fn row(seen: &[Value], pod: &str) -> Vec<String> {
     // The last version that was seen has every mark that was ever set, unless the cell was gone before it was told.
     let versions: Vec<&Value> = seen
         .iter()
-        .filter(|cell| find(cell, "name").any(|name| name == pod))
+        .filter(|cell| cell["spec"]["pod"]["name"] == pod)
         .collect();
-    let text = |key: &str| {
-        versions.iter().rev().find_map(|cell| {
-            find(cell, key).find_map(|value| match value {
-                Value::String(text) => Some(text.clone()),
-                Value::Number(number) => Some(number.to_string()),
-                _ => None,
-            })
-        })
+    let Some(spec) = versions.last().map(|cell| &cell["spec"]) else {
+        let mut row = vec![pod.to_owned(), "none".to_owned()];
+        row.resize(STAGES.len() + 4, "-".to_owned());
+        return row;
     };
+    let at = |name: &str| versions.iter().rev().find_map(|cell| mark(cell, name));
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let price = text(&spec["price"]);
     let mut row = vec![
         pod.to_owned(),
-        text("offering").unwrap_or_else(|| "none".into()),
-        price(text("price")),
+        format!(
+            "{} ({})",
+            text(&spec["offering"]["instanceType"]),
+            text(&spec["offering"]["capacityType"])
+        ),
+        if price.starts_with('$') {
+            price
+        } else {
+            format!("${price}")
+        },
     ];
-    let seen_at = text("seenAt").or_else(|| text("decidedAt"));
-    let mut last = seen_at.as_deref().and_then(seconds);
-    let first = last;
-    for (_, mark) in STAGES {
-        let at = text(mark).as_deref().and_then(seconds);
-        row.push(match (last, at) {
-            (Some(before), Some(at)) => milliseconds(at - before),
+    let first = at("seenAt").or_else(|| at("decidedAt"));
+    let mut last = first;
+    for (_, name) in STAGES {
+        let now = at(name);
+        row.push(match (last, now) {
+            (Some(before), Some(now)) => milliseconds(now - before),
             _ => "-".into(),
         });
-        last = at.or(last);
+        last = now.or(last);
     }
-    row.push(match (first, text("runningAt").as_deref().and_then(seconds)) {
+    row.push(match (first, at("runningAt")) {
         (Some(first), Some(running)) => milliseconds(running - first),
         _ => "-".into(),
     });
     row
 }
 
-fn price(value: Option<String>) -> String {
-    value.map_or_else(
-        || "-".into(),
-        |price| {
-            if price.starts_with('$') {
-                price
-            } else {
-                format!("${price}")
-            }
-        },
-    )
-}
-
 fn milliseconds(seconds: f64) -> String {
     format!("{:.0} ms", (seconds * 1000.0).max(0.0))
 }
 
-/// Every value of a key, at whatever depth of an object.
-pub(crate) fn find<'a>(value: &'a Value, key: &'a str) -> Box<dyn Iterator<Item = &'a Value> + 'a> {
-    match value {
-        Value::Object(map) => Box::new(
-            map.get(key)
-                .into_iter()
-                .chain(map.values().flat_map(move |inner| find(inner, key))),
-        ),
-        Value::Array(list) => Box::new(list.iter().flat_map(move |inner| find(inner, key))),
-        _ => Box::new(std::iter::empty()),
-    }
+/// When a cell reached a stage, in the seconds of its day; `None` when it has not.
+pub(crate) fn mark(cell: &Value, name: &str) -> Option<f64> {
+    let marks = [&cell["status"]["marks"][name], &cell["spec"][name]];
+    marks.into_iter().find_map(Value::as_str).and_then(seconds)
 }
 
 /// The seconds of a day of an RFC 3339 time in UTC: enough for differences of a few seconds.
-pub(crate) fn seconds(time: &str) -> Option<f64> {
+fn seconds(time: &str) -> Option<f64> {
     let clock = time.split_once('T')?.1.trim_end_matches('Z');
     let mut parts = clock.splitn(3, ':');
     let hours: f64 = parts.next()?.parse().ok()?;
@@ -127,14 +113,28 @@ mod tests {
 
     #[test]
     fn a_row_tells_the_time_of_each_stage() {
-        let cell = json!({"metadata": {"name": "cell-1"}, "spec": {"pod": {"name": "web"}, "offering": "m.small", "price": "0.02"},
+        let cell = json!({
+            "spec": {"pod": {"name": "web"}, "price": "0.02", "seenAt": "2026-01-01T09:59:59.900Z",
+                "offering": {"instanceType": "local.small", "capacityType": "spot"}},
             "status": {"marks": {"decidedAt": "2026-01-01T10:00:00.000Z", "launchedAt": "2026-01-01T10:00:00.100Z",
-                "connectedAt": "2026-01-01T10:00:00.400Z", "imagesAt": null, "runningAt": "2026-01-01T10:00:00.900Z"}}});
+                "connectedAt": "2026-01-01T10:00:00.400Z", "runningAt": "2026-01-01T10:00:00.900Z"}},
+        });
+        let want = [
+            "web",
+            "local.small (spot)",
+            "$0.02",
+            "100 ms",
+            "100 ms",
+            "300 ms",
+            "-",
+            "500 ms",
+            "1000 ms",
+        ];
+        assert_eq!(row(std::slice::from_ref(&cell), "web"), want);
         assert_eq!(
-            row(&[cell], "web"),
-            [
-                "web", "m.small", "$0.02", "0 ms", "100 ms", "300 ms", "-", "500 ms", "900 ms"
-            ]
+            row(&[cell], "other")[1],
+            "none",
+            "a pod without a cell must not borrow another's"
         );
     }
 }

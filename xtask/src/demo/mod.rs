@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-pub(crate) use self::cells::{find, seconds};
+pub(crate) use self::cells::mark;
 use crate::dev::Dev;
 use crate::leftovers::LocalCloud;
 use crate::{build, interrupt, paths, setup, ui};

@@ -315,7 +315,7 @@ fn too_big(world: &mut World) -> Result<()> {
         world
             .cells(&ns)?
             .iter()
-            .all(|cell| cell["status"]["instanceId"].is_null()),
+            .all(|cell| cell["status"]["instance"].is_null()),
         "something was launched"
     );
     world.delete_pod(&ns, "too-big")?;

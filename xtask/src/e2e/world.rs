@@ -106,7 +106,7 @@ impl World {
         }
         self.delete_all_pods();
         let empty = wait_until("the last cell to be gone", PATIENCE, || {
-            let list = self.api.get("/apis/kip.elotl.co/v1/cells")?;
+            let list = self.api.get("/apis/kip.elotl.co/v1alpha1/cells")?;
             Ok(list
                 .at("/items")
                 .as_array()
@@ -279,11 +279,11 @@ impl World {
 
     /// The cells of the pods of one namespace.
     pub(crate) fn cells(&self, namespace: &str) -> Result<Vec<Value>> {
-        let list = self.api.get("/apis/kip.elotl.co/v1/cells")?.ok()?;
+        let list = self.api.get("/apis/kip.elotl.co/v1alpha1/cells")?.ok()?;
         let items = list.at("/items").as_array().cloned().unwrap_or_default();
         Ok(items
             .into_iter()
-            .filter(|cell| cell.to_string().contains(&format!("\"{namespace}\"")))
+            .filter(|cell| cell["spec"]["pod"]["namespace"] == namespace)
             .collect())
     }
 
