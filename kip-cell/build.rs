@@ -7,6 +7,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let protos = ["proto/cri/runtime.proto", "proto/containerd/events.proto"];
     let descriptors = protox::compile(protos, ["proto/cri", "proto/containerd"])?;
     // The servers are generated for the tests' scripted runtime; the linker drops them from the agent.
-    tonic_prost_build::configure().generate_default_stubs(true).compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .generate_default_stubs(true)
+        .compile_fds(descriptors)?;
     Ok(())
 }

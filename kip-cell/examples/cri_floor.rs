@@ -19,7 +19,9 @@ use kip_cell::cri::v1::runtime_service_client::RuntimeServiceClient;
 use kip_cell::cri::v1::{self, ContainerState};
 use kip_cell_api::BootConfig;
 use kip_cell_api::v1::cell_client::CellClient;
-use kip_cell_api::v1::{Container, DeployPodRequest, Pod, StopPodRequest, WatchStatusRequest, container_state::State};
+use kip_cell_api::v1::{
+    Container, DeployPodRequest, Pod, StopPodRequest, WatchStatusRequest, container_state::State,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -47,7 +49,10 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     let folder = tempfile::tempdir()?;
     let mut runtime = connect_runtime(&args.socket);
-    runtime.version(v1::VersionRequest::default()).await.context("the runtime does not answer")?;
+    runtime
+        .version(v1::VersionRequest::default())
+        .await
+        .context("the runtime does not answer")?;
     let (mut bare, mut agent) = (Vec::new(), Vec::new());
     for run in 0..args.runs {
         bare.push(bare_pod(&mut runtime, &args, folder.path(), run).await?);
@@ -75,7 +80,10 @@ fn median(mut times: Vec<Duration>) -> Duration {
 /// The calls no agent can do without.
 async fn bare_pod(runtime: &mut Runtime, args: &Args, folder: &Path, run: usize) -> Result<Duration> {
     let uid = format!("floor-bare-{}-{run}", std::process::id());
-    let namespaces = Some(v1::NamespaceOption { pid: v1::NamespaceMode::Container.into(), ..Default::default() });
+    let namespaces = Some(v1::NamespaceOption {
+        pid: v1::NamespaceMode::Container.into(),
+        ..Default::default()
+    });
     let sandbox = v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: "floor".into(),
@@ -95,8 +103,14 @@ async fn bare_pod(runtime: &mut Runtime, args: &Args, folder: &Path, run: usize)
         ..Default::default()
     };
     let config = v1::ContainerConfig {
-        metadata: Some(v1::ContainerMetadata { name: "main".into(), attempt: 0 }),
-        image: Some(v1::ImageSpec { image: args.image.clone(), ..Default::default() }),
+        metadata: Some(v1::ContainerMetadata {
+            name: "main".into(),
+            attempt: 0,
+        }),
+        image: Some(v1::ImageSpec {
+            image: args.image.clone(),
+            ..Default::default()
+        }),
         command: vec!["sleep".into(), "9999".into()],
         log_path: "main.log".into(),
         linux: Some(v1::LinuxContainerConfig {
@@ -109,17 +123,36 @@ async fn bare_pod(runtime: &mut Runtime, args: &Args, folder: &Path, run: usize)
         ..Default::default()
     };
     let began = Instant::now();
-    let request = v1::RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler: String::new() };
-    let id = runtime.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id;
+    let request = v1::RunPodSandboxRequest {
+        config: Some(sandbox.clone()),
+        runtime_handler: String::new(),
+    };
+    let id = runtime
+        .run_pod_sandbox(request)
+        .await?
+        .into_inner()
+        .pod_sandbox_id;
     let request = v1::CreateContainerRequest {
         pod_sandbox_id: id.clone(),
         config: Some(config),
         sandbox_config: Some(sandbox),
     };
     let container_id = runtime.create_container(request).await?.into_inner().container_id;
-    runtime.start_container(v1::StartContainerRequest { container_id: container_id.clone() }).await?;
-    let request = v1::ContainerStatusRequest { container_id, verbose: false };
-    let status = runtime.container_status(request).await?.into_inner().status.context("no status")?;
+    runtime
+        .start_container(v1::StartContainerRequest {
+            container_id: container_id.clone(),
+        })
+        .await?;
+    let request = v1::ContainerStatusRequest {
+        container_id,
+        verbose: false,
+    };
+    let status = runtime
+        .container_status(request)
+        .await?
+        .into_inner()
+        .status
+        .context("no status")?;
     let took = began.elapsed();
     if status.state() != ContainerState::ContainerRunning {
         bail!("the container does not run: {status:?}");
@@ -137,10 +170,14 @@ async fn agent_pod(runtime: &mut Runtime, args: &Args, folder: &Path, run: usize
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     // The agent has a thread of its own, as it has a process of its own on a cell.
     let thread = std::thread::spawn(move || -> Result<()> {
-        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         tokio.block_on(async {
             let agent = Agent::bind(&config).await?;
-            ready.send(agent.address()).map_err(|_| anyhow::anyhow!("nobody waits for the agent"))?;
+            ready
+                .send(agent.address())
+                .map_err(|_| anyhow::anyhow!("nobody waits for the agent"))?;
             agent.run(async { drop(ended.await) }).await?;
             Ok(())
         })
@@ -167,7 +204,11 @@ async fn agent_pod(runtime: &mut Runtime, args: &Args, folder: &Path, run: usize
     client.deploy_pod(DeployPodRequest { pod: Some(pod) }).await?;
     let took = loop {
         let status = status.message().await?.context("the agent ended")?;
-        let state = status.containers.first().and_then(|c| c.state.as_ref()).and_then(|state| state.state.as_ref());
+        let state = status
+            .containers
+            .first()
+            .and_then(|c| c.state.as_ref())
+            .and_then(|state| state.state.as_ref());
         if matches!(state, Some(State::Running(_))) {
             break began.elapsed();
         }
@@ -175,11 +216,19 @@ async fn agent_pod(runtime: &mut Runtime, args: &Args, folder: &Path, run: usize
             bail!("{}", status.sandbox_error);
         }
     };
-    client.stop_pod(StopPodRequest { pod_uid: uid.clone(), grace_seconds: 0, reason: "Done".into() }).await?;
+    client
+        .stop_pod(StopPodRequest {
+            pod_uid: uid.clone(),
+            grace_seconds: 0,
+            reason: "Done".into(),
+        })
+        .await?;
     while !status.message().await?.context("the agent ended")?.finished {}
     // Dropped, it tells the agent to end.
     drop(end);
-    tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow::anyhow!("the agent panicked"))??;
+    tokio::task::spawn_blocking(move || thread.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("the agent panicked"))??;
     let filter = v1::PodSandboxFilter {
         label_selector: [("io.kubernetes.pod.uid".to_owned(), uid)].into(),
         ..Default::default()
@@ -192,8 +241,16 @@ async fn agent_pod(runtime: &mut Runtime, args: &Args, folder: &Path, run: usize
 }
 
 async fn remove(runtime: &mut Runtime, id: &str) -> Result<()> {
-    runtime.stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: id.into() }).await?;
-    runtime.remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: id.into() }).await?;
+    runtime
+        .stop_pod_sandbox(v1::StopPodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        })
+        .await?;
+    runtime
+        .remove_pod_sandbox(v1::RemovePodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        })
+        .await?;
     Ok(())
 }
 
@@ -203,7 +260,9 @@ fn connect_runtime(socket: &Path) -> Runtime {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    RuntimeServiceClient::new(Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector))
+    RuntimeServiceClient::new(
+        Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector),
+    )
 }
 
 /// An authority for one run.
@@ -215,14 +274,19 @@ impl Certs {
     fn new() -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Ok(Self { authority: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
+        Ok(Self {
+            authority: CertifiedIssuer::self_signed(params, KeyPair::generate()?)?,
+        })
     }
 
     fn signed(&self, purpose: ExtendedKeyUsagePurpose) -> Result<(String, String)> {
         let mut params = CertificateParams::new(vec!["cell".to_owned()])?;
         params.extended_key_usages = vec![purpose];
         let key = KeyPair::generate()?;
-        Ok((params.signed_by(&key, &self.authority)?.pem(), key.serialize_pem()))
+        Ok((
+            params.signed_by(&key, &self.authority)?.pem(),
+            key.serialize_pem(),
+        ))
     }
 
     fn boot_config(&self, socket: &Path, state_dir: &Path) -> Result<BootConfig> {
@@ -265,6 +329,8 @@ impl Certs {
                 tls.connect(name, stream).await.map(TokioIo::new)
             }
         });
-        Ok(CellClient::new(Endpoint::from_static("http://cell").connect_with_connector_lazy(connector)))
+        Ok(CellClient::new(
+            Endpoint::from_static("http://cell").connect_with_connector_lazy(connector),
+        ))
     }
 }

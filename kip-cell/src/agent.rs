@@ -75,7 +75,10 @@ impl Agent {
     pub async fn bind(config: &BootConfig) -> Result<Self, AgentError> {
         let started_at = Timestamp::now();
         let tls = server_config(config)?;
-        let listen_error = |source| AgentError::Listen { listen: config.listen.clone(), source };
+        let listen_error = |source| AgentError::Listen {
+            listen: config.listen.clone(),
+            source,
+        };
         let listener = TcpListener::bind(&config.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let runtime = Runtime::new(Path::new(&config.runtime_socket));
@@ -86,9 +89,21 @@ impl Agent {
             state_dir: PathBuf::from(&config.state_dir),
             cgroup_parent: config.cgroup_parent.clone(),
         };
-        let (reconciler, handle) = Reconciler::new(setup, started_at)
-            .map_err(|source| AgentError::State { path: PathBuf::from(&config.state_dir), source: Box::new(source) })?;
-        Ok(Self { listener, address, tls, reconciler, handle, runtime, host, cell: config.cell.clone() })
+        let (reconciler, handle) =
+            Reconciler::new(setup, started_at).map_err(|source| AgentError::State {
+                path: PathBuf::from(&config.state_dir),
+                source: Box::new(source),
+            })?;
+        Ok(Self {
+            listener,
+            address,
+            tls,
+            reconciler,
+            handle,
+            runtime,
+            host,
+            cell: config.cell.clone(),
+        })
     }
 
     /// The address it listens on.
@@ -102,7 +117,16 @@ impl Agent {
     /// # Errors
     /// The server broke, which is fatal.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), AgentError> {
-        let Self { listener, address, tls, reconciler, handle, runtime, host, cell } = self;
+        let Self {
+            listener,
+            address,
+            tls,
+            reconciler,
+            handle,
+            runtime,
+            host,
+            cell,
+        } = self;
         tracing::info!(%address, cell, boot_id = host.boot_id, "the agent listens");
         let messages = handle.messages.clone();
         let tasks = [

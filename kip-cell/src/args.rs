@@ -9,7 +9,11 @@ use clap::{Parser, ValueEnum};
 /// The cell's identity comes from its boot configuration. Ending the agent leaves the pod's containers running; a new
 /// agent takes them over.
 #[derive(Debug, Parser)]
-#[command(name = "kip-cell", version, after_help = "Example:\n  kip-cell --root / --log-format json")]
+#[command(
+    name = "kip-cell",
+    version,
+    after_help = "Example:\n  kip-cell --root / --log-format json"
+)]
 pub(crate) struct Args {
     /// The cell's root folder, in which the boot configuration lies at etc/kip/cell.json.
     #[arg(long, default_value = "/", value_name = "FOLDER")]
@@ -34,7 +38,10 @@ pub(crate) enum LogFormat {
 impl Args {
     /// Where the boot configuration is read.
     pub(crate) fn config_path(&self) -> PathBuf {
-        let default = || self.root.join(kip_cell_api::BOOT_CONFIG_PATH.trim_start_matches('/'));
+        let default = || {
+            self.root
+                .join(kip_cell_api::BOOT_CONFIG_PATH.trim_start_matches('/'))
+        };
         self.config.clone().unwrap_or_else(default)
     }
 }

@@ -10,7 +10,9 @@ use kip_cell_api::{BOOT_CONFIG_VERSION, BootConfig};
 #[non_exhaustive]
 pub enum BootError {
     /// The file is missing or unreadable.
-    #[error("cannot read the boot configuration {path}; it is written by the cell's user-data, --config names another")]
+    #[error(
+        "cannot read the boot configuration {path}; it is written by the cell's user-data, --config names another"
+    )]
     Read {
         /// The file.
         path: PathBuf,
@@ -42,14 +44,22 @@ pub enum BootError {
 /// # Errors
 /// Missing or unreadable file, broken JSON, or unusable values: all problems at once, each with its field.
 pub fn load(path: &Path) -> Result<BootConfig, BootError> {
-    let bytes = std::fs::read(path).map_err(|source| BootError::Read { path: path.into(), source })?;
-    let config: BootConfig =
-        serde_json::from_slice(&bytes).map_err(|source| BootError::Parse { path: path.into(), source })?;
+    let bytes = std::fs::read(path).map_err(|source| BootError::Read {
+        path: path.into(),
+        source,
+    })?;
+    let config: BootConfig = serde_json::from_slice(&bytes).map_err(|source| BootError::Parse {
+        path: path.into(),
+        source,
+    })?;
     let problems = problems(&config);
     if problems.is_empty() {
         Ok(config)
     } else {
-        Err(BootError::Invalid { path: path.into(), problems: problems.join("; ") })
+        Err(BootError::Invalid {
+            path: path.into(),
+            problems: problems.join("; "),
+        })
     }
 }
 
@@ -62,9 +72,15 @@ fn problems(config: &BootConfig) -> Vec<String> {
         ));
     }
     if config.listen.parse::<SocketAddr>().is_err() {
-        problems.push(format!("listen: {:?} is not an address with a port, such as 0.0.0.0:6421", config.listen));
+        problems.push(format!(
+            "listen: {:?} is not an address with a port, such as 0.0.0.0:6421",
+            config.listen
+        ));
     }
-    for (field, path) in [("runtimeSocket", &config.runtime_socket), ("stateDir", &config.state_dir)] {
+    for (field, path) in [
+        ("runtimeSocket", &config.runtime_socket),
+        ("stateDir", &config.state_dir),
+    ] {
         if !path.starts_with('/') {
             problems.push(format!("{field}: {path:?} must be an absolute path"));
         }
@@ -97,7 +113,13 @@ mod tests {
             "privateKeyPem":"y","listen":"nowhere","stateDir":"relative","newField":1}"#;
         std::fs::write(&path, text).expect("write");
         let error = load(&path).expect_err("invalid").to_string();
-        for field in ["version: 9", "listen: \"nowhere\"", "stateDir: \"relative\"", "caPem: ", "privateKeyPem: "] {
+        for field in [
+            "version: 9",
+            "listen: \"nowhere\"",
+            "stateDir: \"relative\"",
+            "caPem: ",
+            "privateKeyPem: ",
+        ] {
             assert!(error.contains(field), "{field} not in {error}");
         }
         assert!(!error.contains("runtimeSocket"), "its default is fine: {error}");

@@ -30,7 +30,8 @@ impl Host {
             kernel_version: text("/proc/sys/kernel/osrelease").trim().into(),
             os_image: os_image(&text("/etc/os-release")),
             memory_bytes: memory_bytes(&text("/proc/meminfo")),
-            cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+            cpus: std::thread::available_parallelism()
+                .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         }
     }
 }
@@ -38,12 +39,18 @@ impl Host {
 /// The kernel's boot id joined with the start of process 1: cells may share one kernel, each with its own process 1.
 fn boot_id(kernel: &str, stat_of_init: &str) -> String {
     // Field 22 counted from the name's closing parenthesis, since the name may hold blanks.
-    let start = stat_of_init.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)).unwrap_or("0");
+    let start = stat_of_init
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().nth(19))
+        .unwrap_or("0");
     format!("{}-{start}", kernel.trim())
 }
 
 fn os_image(os_release: &str) -> String {
-    let line = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let line = os_release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
     line.unwrap_or("Linux").trim_matches('"').into()
 }
 
@@ -75,6 +82,9 @@ mod tests {
 
     #[test]
     fn memory_is_bytes() {
-        assert_eq!(memory_bytes("MemTotal:       2048 kB\nMemFree: 1 kB\n"), 2048 * 1024);
+        assert_eq!(
+            memory_bytes("MemTotal:       2048 kB\nMemFree: 1 kB\n"),
+            2048 * 1024
+        );
     }
 }

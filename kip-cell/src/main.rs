@@ -16,8 +16,13 @@ fn main() -> ExitCode {
     let args = Args::parse();
     start_logging(args.log_format);
     // One thread is enough for one pod, and keeps the agent small.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(KEEP_THREADS).build();
-    let result = runtime.context("cannot start").and_then(|runtime| runtime.block_on(run(&args)));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(KEEP_THREADS)
+        .build();
+    let result = runtime
+        .context("cannot start")
+        .and_then(|runtime| runtime.block_on(run(&args)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -47,7 +52,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(false).init(),
         LogFormat::Json => builder.json().init(),

@@ -40,16 +40,23 @@ pub(crate) fn samples(
 async fn sample(runtime: &Runtime, view: &View) -> Result<StatsSample, Status> {
     let uid = view.pod.as_ref().map(|pod| pod.uid.clone()).unwrap_or_default();
     let stats = runtime.container_stats(&[(LABEL_UID, &uid)]).await;
-    let stats = stats.map_err(|error| Status::unavailable(format!("the container runtime gave no usage: {error}")))?;
+    let stats = stats
+        .map_err(|error| Status::unavailable(format!("the container runtime gave no usage: {error}")))?;
     let value = |value: Option<UInt64Value>| value.map_or(0, |value| value.value);
     let containers = stats.into_iter().filter_map(|stats| {
         let attributes = stats.attributes.unwrap_or_default();
         let (cpu, memory) = (stats.cpu.unwrap_or_default(), stats.memory.unwrap_or_default());
         // Only live containers use anything; the runtime lists ended ones with zeros.
         let run = view.seen.runs.get(&attributes.id)?;
-        let Phase::Running { started_at } = run.phase else { return None };
+        let Phase::Running { started_at } = run.phase else {
+            return None;
+        };
         Some(ContainerStats {
-            name: attributes.labels.get(LABEL_CONTAINER).cloned().unwrap_or_default(),
+            name: attributes
+                .labels
+                .get(LABEL_CONTAINER)
+                .cloned()
+                .unwrap_or_default(),
             cpu_nanoseconds: value(cpu.usage_core_nano_seconds),
             memory_working_set_bytes: value(memory.working_set_bytes),
             memory_usage_bytes: value(memory.usage_bytes),

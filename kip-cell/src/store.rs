@@ -63,16 +63,25 @@ impl Store {
     /// Makes the folder if need be.
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(folder).map_err(io("create", folder))?;
-        Ok(Self { path: folder.join("pod.pb"), newest: Arc::default() })
+        Ok(Self {
+            path: folder.join("pod.pb"),
+            newest: Arc::default(),
+        })
     }
 
     /// What was stored last; an empty record at first.
     pub(crate) fn load(&self) -> Result<Record, StoreError> {
         match fs::read(&self.path) {
-            Ok(bytes) => Record::decode(bytes.as_slice())
-                .map_err(|source| StoreError::Damaged { path: self.path.clone(), source }),
+            Ok(bytes) => Record::decode(bytes.as_slice()).map_err(|source| StoreError::Damaged {
+                path: self.path.clone(),
+                source,
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Record::default()),
-            Err(source) => Err(StoreError::Io { what: "read", path: self.path.clone(), source }),
+            Err(source) => Err(StoreError::Io {
+                what: "read",
+                path: self.path.clone(),
+                source,
+            }),
         }
     }
 
@@ -91,11 +100,14 @@ impl Store {
             .mode(0o600)
             .open(&temporary)
             .map_err(io("create", &temporary))?;
-        file.write_all(&record.encode_to_vec()).map_err(io("write", &temporary))?;
+        file.write_all(&record.encode_to_vec())
+            .map_err(io("write", &temporary))?;
         file.sync_all().map_err(io("write", &temporary))?;
         fs::rename(&temporary, &self.path).map_err(io("replace", &self.path))?;
         let folder = self.path.parent().unwrap_or(Path::new("/"));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("write", folder))?;
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(io("write", folder))?;
         *newest = version;
         Ok(())
     }
@@ -119,12 +131,23 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let store = Store::open(folder.path()).expect("open");
         assert_eq!(store.load().expect("empty"), Record::default());
-        let record =
-            Record { pod: Some(fixtures::pod("Always", &["c"])), stop_deadline_ms: Some(5), ..Default::default() };
+        let record = Record {
+            pod: Some(fixtures::pod("Always", &["c"])),
+            stop_deadline_ms: Some(5),
+            ..Default::default()
+        };
         store.save(2, &record).expect("save");
-        store.save(1, &Record::default()).expect("an older one that comes late");
-        assert_eq!(Store::open(folder.path()).expect("again").load().expect("load"), record);
-        let mode = fs::metadata(folder.path().join("pod.pb")).expect("file").permissions().mode();
+        store
+            .save(1, &Record::default())
+            .expect("an older one that comes late");
+        assert_eq!(
+            Store::open(folder.path()).expect("again").load().expect("load"),
+            record
+        );
+        let mode = fs::metadata(folder.path().join("pod.pb"))
+            .expect("file")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::write(folder.path().join("pod.pb"), b"\xff\xff").expect("damage");
         assert!(matches!(store.load(), Err(StoreError::Damaged { .. })));

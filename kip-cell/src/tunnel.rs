@@ -21,7 +21,9 @@ pub(crate) async fn open(
 ) -> Result<impl Stream<Item = Result<TunnelFrame, Status>> + Send + use<>, Status> {
     let dialled = TcpStream::connect(address).await;
     let stream = dialled.map_err(|error| {
-        Status::unavailable(format!("the container runtime's streaming server on {address} does not answer: {error}"))
+        Status::unavailable(format!(
+            "the container runtime's streaming server on {address} does not answer: {error}"
+        ))
     })?;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "small writes may be delayed");
@@ -74,11 +76,15 @@ async fn read_server(
         match read {
             Ok(0) => return Ok(()),
             Ok(n) => {
-                let frame = TunnelFrame { data: buffer[..n].to_vec() };
+                let frame = TunnelFrame {
+                    data: buffer[..n].to_vec(),
+                };
                 client.send(Ok(frame)).await.map_err(drop)?;
             }
             Err(error) => {
-                let status = Status::aborted(format!("the container runtime's streaming server broke off: {error}"));
+                let status = Status::aborted(format!(
+                    "the container runtime's streaming server broke off: {error}"
+                ));
                 // A client that left does not want the error.
                 drop(client.send(Err(status)).await);
                 return Err(());
@@ -91,7 +97,13 @@ async fn read_server(
 async fn write_server(mut client: Streaming<TunnelFrame>, mut server: OwnedWriteHalf) -> Result<(), Status> {
     while let Some(frame) = client.next().await {
         let data = frame?.data;
-        server.write_all(&data).await.map_err(|error| Status::aborted(error.to_string()))?;
+        server
+            .write_all(&data)
+            .await
+            .map_err(|error| Status::aborted(error.to_string()))?;
     }
-    server.shutdown().await.map_err(|error| Status::aborted(error.to_string()))
+    server
+        .shutdown()
+        .await
+        .map_err(|error| Status::aborted(error.to_string()))
 }

@@ -112,54 +112,98 @@ impl Runtime {
     /// Name and version of the runtime.
     pub(crate) async fn version(&self) -> Result<v1::VersionResponse, CallError> {
         let mut client = self.runtime.clone();
-        bounded("Version", READ, client.version(v1::VersionRequest { version: "v1".into() })).await
+        bounded(
+            "Version",
+            READ,
+            client.version(v1::VersionRequest { version: "v1".into() }),
+        )
+        .await
     }
 
     /// All sandboxes with every label given.
-    pub(crate) async fn list_sandboxes(&self, labels: &[(&str, &str)]) -> Result<Vec<v1::PodSandbox>, CallError> {
-        let filter = v1::PodSandboxFilter { label_selector: selector(labels), ..Default::default() };
+    pub(crate) async fn list_sandboxes(
+        &self,
+        labels: &[(&str, &str)],
+    ) -> Result<Vec<v1::PodSandbox>, CallError> {
+        let filter = v1::PodSandboxFilter {
+            label_selector: selector(labels),
+            ..Default::default()
+        };
         let mut client = self.runtime.clone();
         let request = v1::ListPodSandboxRequest { filter: Some(filter) };
-        Ok(bounded("ListPodSandbox", READ, client.list_pod_sandbox(request)).await?.items)
+        Ok(bounded("ListPodSandbox", READ, client.list_pod_sandbox(request))
+            .await?
+            .items)
     }
 
     /// All containers with every label given.
-    pub(crate) async fn list_containers(&self, labels: &[(&str, &str)]) -> Result<Vec<v1::Container>, CallError> {
-        let filter = v1::ContainerFilter { label_selector: selector(labels), ..Default::default() };
+    pub(crate) async fn list_containers(
+        &self,
+        labels: &[(&str, &str)],
+    ) -> Result<Vec<v1::Container>, CallError> {
+        let filter = v1::ContainerFilter {
+            label_selector: selector(labels),
+            ..Default::default()
+        };
         let mut client = self.runtime.clone();
         let request = v1::ListContainersRequest { filter: Some(filter) };
-        Ok(bounded("ListContainers", READ, client.list_containers(request)).await?.containers)
+        Ok(bounded("ListContainers", READ, client.list_containers(request))
+            .await?
+            .containers)
     }
 
     /// Creates the sandbox with its network, and answers its id.
     pub(crate) async fn run_sandbox(&self, config: PodSandboxConfig) -> Result<String, CallError> {
         let mut client = self.runtime.clone();
-        let request = v1::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
-        Ok(bounded("RunPodSandbox", WORK, client.run_pod_sandbox(request)).await?.pod_sandbox_id)
+        let request = v1::RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: String::new(),
+        };
+        Ok(bounded("RunPodSandbox", WORK, client.run_pod_sandbox(request))
+            .await?
+            .pod_sandbox_id)
     }
 
     /// State and addresses of one sandbox.
     pub(crate) async fn sandbox_status(&self, id: &str) -> Result<PodSandboxStatus, CallError> {
         let mut client = self.runtime.clone();
-        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.into(), verbose: false };
+        let request = v1::PodSandboxStatusRequest {
+            pod_sandbox_id: id.into(),
+            verbose: false,
+        };
         bounded("PodSandboxStatus", READ, client.pod_sandbox_status(request))
             .await?
             .status
-            .ok_or(CallError::Incomplete { call: "PodSandboxStatus", what: "a status" })
+            .ok_or(CallError::Incomplete {
+                call: "PodSandboxStatus",
+                what: "a status",
+            })
     }
 
     /// Stops the sandbox and frees its network. Idempotent.
     pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<(), CallError> {
         let mut client = self.runtime.clone();
-        let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.into() };
-        ignore_missing(bounded("StopPodSandbox", WORK, client.stop_pod_sandbox(request)).await.map(drop))
+        let request = v1::StopPodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        };
+        ignore_missing(
+            bounded("StopPodSandbox", WORK, client.stop_pod_sandbox(request))
+                .await
+                .map(drop),
+        )
     }
 
     /// Removes a stopped sandbox and whatever containers it still has. Idempotent.
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), CallError> {
         let mut client = self.runtime.clone();
-        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.into() };
-        ignore_missing(bounded("RemovePodSandbox", WORK, client.remove_pod_sandbox(request)).await.map(drop))
+        let request = v1::RemovePodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        };
+        ignore_missing(
+            bounded("RemovePodSandbox", WORK, client.remove_pod_sandbox(request))
+                .await
+                .map(drop),
+        )
     }
 
     /// Creates a container and answers its id; nothing runs yet.
@@ -175,14 +219,20 @@ impl Runtime {
             config: Some(config),
             sandbox_config: Some(sandbox),
         };
-        Ok(bounded("CreateContainer", WORK, client.create_container(request)).await?.container_id)
+        Ok(bounded("CreateContainer", WORK, client.create_container(request))
+            .await?
+            .container_id)
     }
 
     /// Starts a created container.
     pub(crate) async fn start_container(&self, id: &str) -> Result<(), CallError> {
         let mut client = self.runtime.clone();
-        let request = v1::StartContainerRequest { container_id: id.into() };
-        bounded("StartContainer", WORK, client.start_container(request)).await.map(drop)
+        let request = v1::StartContainerRequest {
+            container_id: id.into(),
+        };
+        bounded("StartContainer", WORK, client.start_container(request))
+            .await
+            .map(drop)
     }
 
     /// Sends the stop signal, kills after `grace`, and returns when the container has ended. Idempotent; calling it
@@ -190,33 +240,56 @@ impl Runtime {
     pub(crate) async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), CallError> {
         let mut client = self.runtime.clone();
         let timeout = i64::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
-        let request = v1::StopContainerRequest { container_id: id.into(), timeout };
+        let request = v1::StopContainerRequest {
+            container_id: id.into(),
+            timeout,
+        };
         let deadline = grace.saturating_add(STOP_SLACK);
-        ignore_missing(bounded("StopContainer", deadline, client.stop_container(request)).await.map(drop))
+        ignore_missing(
+            bounded("StopContainer", deadline, client.stop_container(request))
+                .await
+                .map(drop),
+        )
     }
 
     /// Removes a container that has ended. Idempotent.
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), CallError> {
         let mut client = self.runtime.clone();
-        let request = v1::RemoveContainerRequest { container_id: id.into() };
-        ignore_missing(bounded("RemoveContainer", WORK, client.remove_container(request)).await.map(drop))
+        let request = v1::RemoveContainerRequest {
+            container_id: id.into(),
+        };
+        ignore_missing(
+            bounded("RemoveContainer", WORK, client.remove_container(request))
+                .await
+                .map(drop),
+        )
     }
 
     /// State, times and exit code of one container.
     pub(crate) async fn container_status(&self, id: &str) -> Result<ContainerStatus, CallError> {
         let mut client = self.runtime.clone();
-        let request = v1::ContainerStatusRequest { container_id: id.into(), verbose: false };
+        let request = v1::ContainerStatusRequest {
+            container_id: id.into(),
+            verbose: false,
+        };
         bounded("ContainerStatus", READ, client.container_status(request))
             .await?
             .status
-            .ok_or(CallError::Incomplete { call: "ContainerStatus", what: "a status" })
+            .ok_or(CallError::Incomplete {
+                call: "ContainerStatus",
+                what: "a status",
+            })
     }
 
     /// Makes the runtime open the container's log file anew, after it was renamed.
     pub(crate) async fn reopen_log(&self, id: &str) -> Result<(), CallError> {
         let mut client = self.runtime.clone();
-        let request = v1::ReopenContainerLogRequest { container_id: id.into() };
-        bounded("ReopenContainerLog", READ, client.reopen_container_log(request)).await.map(drop)
+        let request = v1::ReopenContainerLogRequest {
+            container_id: id.into(),
+        };
+        bounded("ReopenContainerLog", READ, client.reopen_container_log(request))
+            .await
+            .map(drop)
     }
 
     /// Runs a command in the container and waits for it, at most `timeout`.
@@ -228,8 +301,17 @@ impl Runtime {
     ) -> Result<v1::ExecSyncResponse, CallError> {
         let mut client = self.runtime.clone();
         let seconds = i64::try_from(timeout.as_secs().max(1)).unwrap_or(i64::MAX);
-        let request = v1::ExecSyncRequest { container_id: id.into(), cmd, timeout: seconds };
-        bounded("ExecSync", timeout.saturating_add(READ), client.exec_sync(request)).await
+        let request = v1::ExecSyncRequest {
+            container_id: id.into(),
+            cmd,
+            timeout: seconds,
+        };
+        bounded(
+            "ExecSync",
+            timeout.saturating_add(READ),
+            client.exec_sync(request),
+        )
+        .await
     }
 
     /// Prepares a streaming exec and answers its URL.
@@ -247,7 +329,9 @@ impl Runtime {
     /// Prepares a port-forward and answers its URL.
     pub(crate) async fn port_forward(&self, request: v1::PortForwardRequest) -> Result<String, CallError> {
         let mut client = self.runtime.clone();
-        Ok(bounded("PortForward", READ, client.port_forward(request)).await?.url)
+        Ok(bounded("PortForward", READ, client.port_forward(request))
+            .await?
+            .url)
     }
 
     /// Usage of every container with the labels given.
@@ -255,17 +339,29 @@ impl Runtime {
         &self,
         labels: &[(&str, &str)],
     ) -> Result<Vec<v1::ContainerStats>, CallError> {
-        let filter = v1::ContainerStatsFilter { label_selector: selector(labels), ..Default::default() };
+        let filter = v1::ContainerStatsFilter {
+            label_selector: selector(labels),
+            ..Default::default()
+        };
         let mut client = self.runtime.clone();
         let request = v1::ListContainerStatsRequest { filter: Some(filter) };
-        Ok(bounded("ListContainerStats", READ, client.list_container_stats(request)).await?.stats)
+        Ok(
+            bounded("ListContainerStats", READ, client.list_container_stats(request))
+                .await?
+                .stats,
+        )
     }
 
     /// The image as the runtime has it, nothing when it has not.
     pub(crate) async fn image_status(&self, image: &str) -> Result<Option<v1::Image>, CallError> {
         let mut client = self.images.clone();
-        let request = v1::ImageStatusRequest { image: Some(spec(image)), verbose: false };
-        Ok(bounded("ImageStatus", READ, client.image_status(request)).await?.image)
+        let request = v1::ImageStatusRequest {
+            image: Some(spec(image)),
+            verbose: false,
+        };
+        Ok(bounded("ImageStatus", READ, client.image_status(request))
+            .await?
+            .image)
     }
 
     /// Pulls an image and answers its reference.
@@ -276,17 +372,29 @@ impl Runtime {
         sandbox: PodSandboxConfig,
     ) -> Result<String, CallError> {
         let mut client = self.images.clone();
-        let request = v1::PullImageRequest { image: Some(spec(image)), auth, sandbox_config: Some(sandbox) };
-        Ok(bounded("PullImage", PULL, client.pull_image(request)).await?.image_ref)
+        let request = v1::PullImageRequest {
+            image: Some(spec(image)),
+            auth,
+            sandbox_config: Some(sandbox),
+        };
+        Ok(bounded("PullImage", PULL, client.pull_image(request))
+            .await?
+            .image_ref)
     }
 }
 
 fn spec(image: &str) -> v1::ImageSpec {
-    v1::ImageSpec { image: image.into(), ..Default::default() }
+    v1::ImageSpec {
+        image: image.into(),
+        ..Default::default()
+    }
 }
 
 fn selector(labels: &[(&str, &str)]) -> std::collections::HashMap<String, String> {
-    labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn ignore_missing(result: Result<(), CallError>) -> Result<(), CallError> {
@@ -303,7 +411,13 @@ async fn bounded<T>(
 ) -> Result<T, CallError> {
     match tokio::time::timeout(deadline, answer).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(CallError::Refused { call, status: Box::new(status) }),
-        Err(_) => Err(CallError::Timeout { call, seconds: deadline.as_secs() }),
+        Ok(Err(status)) => Err(CallError::Refused {
+            call,
+            status: Box::new(status),
+        }),
+        Err(_) => Err(CallError::Timeout {
+            call,
+            seconds: deadline.as_secs(),
+        }),
     }
 }

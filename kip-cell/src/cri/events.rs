@@ -41,19 +41,28 @@ pub(crate) async fn watch(runtime: Runtime, events: mpsc::Sender<RuntimeEvent>) 
     loop {
         match runtime.version().await {
             Ok(version) => {
-                let up = RuntimeEvent::Up { name: version.runtime_name, version: version.runtime_version };
+                let up = RuntimeEvent::Up {
+                    name: version.runtime_name,
+                    version: version.runtime_version,
+                };
                 if events.send(up).await.is_err() {
                     return;
                 }
                 let began = tokio::time::Instant::now();
-                let Some(reason) = follow(&runtime, &events).await else { return };
+                let Some(reason) = follow(&runtime, &events).await else {
+                    return;
+                };
                 tracing::warn!(reason, "runtime events are interrupted");
                 if began.elapsed() > RETRY.1 {
                     wait = RETRY.0;
                 }
             }
             Err(error) => {
-                if events.send(RuntimeEvent::Down(unreachable_text(&runtime, &error))).await.is_err() {
+                if events
+                    .send(RuntimeEvent::Down(unreachable_text(&runtime, &error)))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -80,7 +89,11 @@ async fn follow(runtime: &Runtime, events: &mpsc::Sender<RuntimeEvent>) -> Optio
     };
     let mut stream = match opened {
         Ok(response) => response.into_inner(),
-        Err(status) => return Some(format!("the event stream of the container runtime could not be opened: {status}")),
+        Err(status) => {
+            return Some(format!(
+                "the event stream of the container runtime could not be opened: {status}"
+            ));
+        }
     };
     loop {
         match stream.message().await {
@@ -90,7 +103,12 @@ async fn follow(runtime: &Runtime, events: &mpsc::Sender<RuntimeEvent>) -> Optio
                 }
             }
             Ok(None) => return Some("the container runtime closed its event stream".into()),
-            Err(status) => return Some(format!("the event stream of the container runtime broke: {}", status.message())),
+            Err(status) => {
+                return Some(format!(
+                    "the event stream of the container runtime broke: {}",
+                    status.message()
+                ));
+            }
         }
     }
 }
@@ -103,7 +121,9 @@ fn read(envelope: &Envelope) -> Option<RuntimeEvent> {
             let exit = TaskExit::decode(payload.value.as_slice()).ok()?;
             (exit.id == exit.container_id).then_some(RuntimeEvent::Changed(exit.container_id))
         }
-        "/tasks/oom" => Some(RuntimeEvent::Changed(TaskOom::decode(payload.value.as_slice()).ok()?.container_id)),
+        "/tasks/oom" => Some(RuntimeEvent::Changed(
+            TaskOom::decode(payload.value.as_slice()).ok()?.container_id,
+        )),
         _ => None,
     }
 }
@@ -122,15 +142,29 @@ mod tests {
     use super::*;
 
     fn envelope(topic: &str, event: &impl prost::Message) -> Envelope {
-        let any = prost_types::Any { type_url: String::new(), value: event.encode_to_vec() };
-        Envelope { topic: topic.into(), event: Some(any), ..Default::default() }
+        let any = prost_types::Any {
+            type_url: String::new(),
+            value: event.encode_to_vec(),
+        };
+        Envelope {
+            topic: topic.into(),
+            event: Some(any),
+            ..Default::default()
+        }
     }
 
     /// An exec that ends must not look like the container ending.
     #[test]
     fn exec_exits_are_ignored() {
-        let exit = |id: &str| TaskExit { container_id: "c".into(), id: id.into(), ..Default::default() };
-        assert_eq!(read(&envelope("/tasks/exit", &exit("c"))), Some(RuntimeEvent::Changed("c".into())));
+        let exit = |id: &str| TaskExit {
+            container_id: "c".into(),
+            id: id.into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            read(&envelope("/tasks/exit", &exit("c"))),
+            Some(RuntimeEvent::Changed("c".into()))
+        );
         assert_eq!(read(&envelope("/tasks/exit", &exit("exec-1"))), None);
         assert_eq!(read(&envelope("/images/create", &exit("c"))), None);
     }

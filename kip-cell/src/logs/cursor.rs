@@ -51,7 +51,13 @@ impl Cursor {
     /// Files oldest first, each positioned where reading starts.
     pub(super) fn new(files: VecDeque<File>, options: Options) -> Self {
         let left = options.limit_bytes;
-        Self { files, options, left, raw: Vec::new(), open: [Vec::new(), Vec::new()] }
+        Self {
+            files,
+            options,
+            left,
+            raw: Vec::new(),
+            open: [Vec::new(), Vec::new()],
+        }
     }
 
     /// Goes on with another file when the present ones are read.
@@ -69,7 +75,9 @@ impl Cursor {
         if self.left == Some(0) {
             return Ok(Step::Full);
         }
-        let Some(file) = self.files.front_mut() else { return Ok(Step::AtEnd) };
+        let Some(file) = self.files.front_mut() else {
+            return Ok(Step::AtEnd);
+        };
         let before = self.raw.len();
         self.raw.resize(before + PIECE, 0);
         let read = file.read(&mut self.raw[before..]);
@@ -129,12 +137,16 @@ impl Cursor {
     }
 
     fn is_too_old(&self, entry: &Entry<'_>) -> bool {
-        let Some(since) = self.options.since else { return false };
+        let Some(since) = self.options.since else {
+            return false;
+        };
         entry.time.parse::<Timestamp>().is_ok_and(|time| time < since)
     }
 
     fn deliver(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        let most = self.left.map_or(bytes.len(), |left| usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()));
+        let most = self.left.map_or(bytes.len(), |left| {
+            usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len())
+        });
         out.extend_from_slice(&bytes[..most]);
         if let Some(left) = &mut self.left {
             *left -= most as u64;
@@ -147,5 +159,6 @@ fn utc(time: &str) -> String {
     if time.ends_with('Z') {
         return time.to_owned();
     }
-    time.parse::<Timestamp>().map_or_else(|_| time.to_owned(), |time| format!("{time:.9}"))
+    time.parse::<Timestamp>()
+        .map_or_else(|_| time.to_owned(), |time| format!("{time:.9}"))
 }

@@ -34,6 +34,11 @@ impl<'a> Entry<'a> {
             b"F" => false,
             _ => return None,
         };
-        Some(Self { time, stream, partial, text: parts.next().unwrap_or_default() })
+        Some(Self {
+            time,
+            stream,
+            partial,
+            text: parts.next().unwrap_or_default(),
+        })
     }
 }

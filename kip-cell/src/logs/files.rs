@@ -21,7 +21,10 @@ pub(super) fn all(current: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// The rotated ones, oldest first.
 pub(super) fn rotated(current: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let (Some(folder), Some(name)) = (current.parent(), current.file_name().and_then(|name| name.to_str())) else {
+    let (Some(folder), Some(name)) = (
+        current.parent(),
+        current.file_name().and_then(|name| name.to_str()),
+    ) else {
         return Ok(Vec::new());
     };
     let prefix = format!("{name}.");
@@ -32,7 +35,11 @@ pub(super) fn rotated(current: &Path) -> std::io::Result<Vec<PathBuf>> {
     };
     for entry in entries {
         let entry = entry?;
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
+        if entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(&prefix))
+        {
             found.push(entry.path());
         }
     }
@@ -41,7 +48,11 @@ pub(super) fn rotated(current: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Opens a run's log, positioned so that reading gives the last `tail` lines (everything without it). Blocking.
-pub(super) fn open(current: &Path, tail: Option<u64>, stream: Option<Stream>) -> std::io::Result<VecDeque<File>> {
+pub(super) fn open(
+    current: &Path,
+    tail: Option<u64>,
+    stream: Option<Stream>,
+) -> std::io::Result<VecDeque<File>> {
     let mut opened = VecDeque::new();
     let mut left = tail;
     for path in all(current)?.into_iter().rev() {
@@ -110,13 +121,16 @@ fn tail_start(file: &mut File, wanted: u64, stream: Option<Stream>) -> std::io::
 
 /// An entry that ends an output line of the streams asked for.
 fn counts(line: &[u8], stream: Option<Stream>) -> bool {
-    Entry::parse(line).is_some_and(|entry| !entry.partial && stream.is_none_or(|wanted| wanted == entry.stream))
+    Entry::parse(line)
+        .is_some_and(|entry| !entry.partial && stream.is_none_or(|wanted| wanted == entry.stream))
 }
 
 /// The last output of a run, at most so many bytes and lines, for its termination message. Blocking; empty when there
 /// is none.
 pub(crate) fn last_lines(path: &Path, bytes: u64, lines: usize) -> String {
-    let Ok(mut file) = File::open(path) else { return String::new() };
+    let Ok(mut file) = File::open(path) else {
+        return String::new();
+    };
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     // Room for the headers of as many entries as can matter.
     let start = length.saturating_sub(bytes + 64 * lines as u64 + BLOCK);
@@ -136,7 +150,9 @@ pub(crate) fn last_lines(path: &Path, bytes: u64, lines: usize) -> String {
     let text = String::from_utf8_lossy(&out).into_owned();
     let kept: Vec<&str> = text.split_inclusive('\n').collect();
     let kept = kept[kept.len().saturating_sub(lines)..].concat();
-    let mut cut = kept.len().saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+    let mut cut = kept
+        .len()
+        .saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
     while !kept.is_char_boundary(cut) {
         cut += 1;
     }

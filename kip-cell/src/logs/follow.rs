@@ -39,7 +39,8 @@ async fn try_stream(
     // Watched before the first read, so that nothing written in between is slept through.
     let changes = if follow { Some(Changes::new(path)?) } else { None };
     let (tail, only, owned) = (options.tail_lines, options.stream, path.to_path_buf());
-    let mut cursor = blocking(move || files::open(&owned, tail, only).map(|files| Cursor::new(files, options))).await?;
+    let mut cursor =
+        blocking(move || files::open(&owned, tail, only).map(|files| Cursor::new(files, options))).await?;
     loop {
         // Asked before reading: what was written before the end is then read after it.
         let alive = follow && is_alive(&view.borrow_and_update(), id);
@@ -86,7 +87,10 @@ async fn try_stream(
 }
 
 fn is_alive(view: &View, id: &str) -> bool {
-    view.seen.runs.get(id).is_some_and(crate::pod::model::Run::is_alive)
+    view.seen
+        .runs
+        .get(id)
+        .is_some_and(crate::pod::model::Run::is_alive)
 }
 
 /// After a rotation: the path names another file than the one being read.
@@ -118,7 +122,9 @@ impl Changes {
         let folder = path.parent().unwrap_or(Path::new("/"));
         let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         inotify.add_watch(folder, flags)?;
-        Ok(Self { events: Receiver::from_owned_fd_unchecked(inotify.into())? })
+        Ok(Self {
+            events: Receiver::from_owned_fd_unchecked(inotify.into())?,
+        })
     }
 
     /// Returns after at least one change; all that are pending are taken.
@@ -138,5 +144,7 @@ impl Changes {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(std::io::Error::other)?
 }

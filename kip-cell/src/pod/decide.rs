@@ -24,7 +24,13 @@ const KEPT_RUNS: usize = 2;
 
 /// Decides. Total and without effects: the same arguments give the same plan.
 pub(crate) fn decide(pod: &Pod, stop: Option<&Stop>, seen: &Observed, mem: &Memory, now: Timestamp) -> Plan {
-    let mut plan = Planner { pod, seen, mem, now, plan: Plan::default() };
+    let mut plan = Planner {
+        pod,
+        seen,
+        mem,
+        now,
+        plan: Plan::default(),
+    };
     match stop {
         Some(stop) => plan.wind_down(stop.deadline),
         None if is_over(pod, seen, mem) => {
@@ -43,7 +49,9 @@ pub(crate) fn decide(pod: &Pod, stop: Option<&Stop>, seen: &Observed, mem: &Memo
 pub(crate) fn is_over(pod: &Pod, seen: &Observed, mem: &Memory) -> bool {
     let ended_for_good = |kind: Kind, container: &Container| {
         let exit = seen.newest(&container.name).and_then(Run::exit);
-        let again = |code| restart::restarts(&pod.restart_policy, kind, code) || mem.replaced.contains(&container.name);
+        let again = |code| {
+            restart::restarts(&pod.restart_policy, kind, code) || mem.replaced.contains(&container.name)
+        };
         exit.map(|exit| (exit.code, again(exit.code)))
     };
     let init_failed = pod
@@ -90,13 +98,20 @@ impl Planner<'_> {
 
     /// Ends what runs: everything but sidecars at once, then sidecars last to first, then the sandbox.
     fn wind_down(&mut self, deadline: Timestamp) {
-        let starting = self.mem.busy.iter().any(|op| matches!(op, Op::Start(_) | Op::Sandbox));
+        let starting = self
+            .mem
+            .busy
+            .iter()
+            .any(|op| matches!(op, Op::Start(_) | Op::Sandbox));
         let is_sidecar = |run: &Run| find(self.pod, &run.name).is_some_and(|(kind, _)| kind == Kind::Sidecar);
         let alive: Vec<&Run> = self.seen.runs.values().filter(|run| run.is_alive()).collect();
         let (sidecars, others): (Vec<&Run>, Vec<&Run>) = alive.iter().partition(|run| is_sidecar(run));
         if !others.is_empty() {
             for run in others {
-                self.act(Action::Stop { id: run.id.clone(), deadline });
+                self.act(Action::Stop {
+                    id: run.id.clone(),
+                    deadline,
+                });
             }
             return;
         }
@@ -105,11 +120,19 @@ impl Planner<'_> {
         }
         let position = |run: &&Run| self.pod.init_containers.iter().position(|c| c.name == run.name);
         if let Some(last) = sidecars.into_iter().max_by_key(position) {
-            self.act(Action::Stop { id: last.id.clone(), deadline });
+            self.act(Action::Stop {
+                id: last.id.clone(),
+                deadline,
+            });
             return;
         }
-        let ready: Vec<String> =
-            self.seen.sandboxes.values().filter(|sandbox| sandbox.ready).map(|sandbox| sandbox.id.clone()).collect();
+        let ready: Vec<String> = self
+            .seen
+            .sandboxes
+            .values()
+            .filter(|sandbox| sandbox.ready)
+            .map(|sandbox| sandbox.id.clone())
+            .collect();
         self.plan.finished = ready.is_empty();
         for id in ready {
             self.act(Action::StopSandbox { id });
@@ -129,9 +152,18 @@ impl Planner<'_> {
             self.stop_condemned(run);
         }
         self.fetch_first_images();
-        let begun = self.pod.containers.iter().any(|c| self.seen.run_in(&sandbox_id, &c.name).is_some());
+        let begun = self
+            .pod
+            .containers
+            .iter()
+            .any(|c| self.seen.run_in(&sandbox_id, &c.name).is_some());
         if begun {
-            for container in self.pod.init_containers.iter().filter(|container| container.sidecar) {
+            for container in self
+                .pod
+                .init_containers
+                .iter()
+                .filter(|container| container.sidecar)
+            {
                 self.ensure_running(&sandbox_id, Kind::Sidecar, container);
             }
         } else if !self.initialize(&sandbox_id) {
@@ -154,7 +186,13 @@ impl Planner<'_> {
         // Containers of a lost sandbox must be seen dead before their names are used again.
         let alive = self.seen.runs.values().any(Run::is_alive);
         if !alive && self.past(self.mem.sandbox_failure.as_ref()) {
-            let attempt = self.seen.sandboxes.values().map(|sandbox| sandbox.attempt + 1).max().unwrap_or(0);
+            let attempt = self
+                .seen
+                .sandboxes
+                .values()
+                .map(|sandbox| sandbox.attempt + 1)
+                .max()
+                .unwrap_or(0);
             self.act(Action::RunSandbox { attempt });
         }
         None
@@ -173,7 +211,11 @@ impl Planner<'_> {
     /// Runs init containers in order; true when main containers may start.
     fn initialize(&mut self, sandbox_id: &str) -> bool {
         for container in &self.pod.init_containers {
-            let kind = if container.sidecar { Kind::Sidecar } else { Kind::Init };
+            let kind = if container.sidecar {
+                Kind::Sidecar
+            } else {
+                Kind::Init
+            };
             let run = self.seen.run_in(sandbox_id, &container.name);
             let done = match kind {
                 Kind::Sidecar => run.is_some_and(|run| run.is_alive() && self.mem.started.contains(&run.id)),
@@ -265,7 +307,9 @@ impl Planner<'_> {
             }
             Some(ImageState::Failed(_)) | None => {}
         }
-        self.act(Action::EnsureImage { container: name.clone() });
+        self.act(Action::EnsureImage {
+            container: name.clone(),
+        });
         Fetch::Underway
     }
 
@@ -284,7 +328,10 @@ impl Planner<'_> {
         if let Some(grace) = self.mem.condemned.get(&run.id) {
             let grace = SignedDuration::try_from(*grace).unwrap_or(SignedDuration::ZERO);
             let deadline = self.now.saturating_add(grace).unwrap_or(self.now);
-            self.act(Action::Stop { id: run.id.clone(), deadline });
+            self.act(Action::Stop {
+                id: run.id.clone(),
+                deadline,
+            });
         }
     }
 
@@ -293,16 +340,29 @@ impl Planner<'_> {
         for (_, container) in containers(self.pod) {
             let mut runs: Vec<&Run> = self.seen.of(&container.name).collect();
             runs.sort_by_key(|run| std::cmp::Reverse(run.attempt));
-            for run in runs.into_iter().skip(KEPT_RUNS).filter(|run| run.exit().is_some()) {
+            for run in runs
+                .into_iter()
+                .skip(KEPT_RUNS)
+                .filter(|run| run.exit().is_some())
+            {
                 self.act(Action::RemoveContainer { id: run.id.clone() });
             }
         }
         let current = self.seen.sandbox().map(|sandbox| sandbox.id.clone());
-        for sandbox in self.seen.sandboxes.values().filter(|sandbox| Some(&sandbox.id) != current.as_ref()) {
+        for sandbox in self
+            .seen
+            .sandboxes
+            .values()
+            .filter(|sandbox| Some(&sandbox.id) != current.as_ref())
+        {
             if !self.mem.stopped_sandboxes.contains(&sandbox.id) {
-                self.act(Action::StopSandbox { id: sandbox.id.clone() });
+                self.act(Action::StopSandbox {
+                    id: sandbox.id.clone(),
+                });
             } else if !self.seen.runs.values().any(|run| run.sandbox_id == sandbox.id) && current.is_some() {
-                self.act(Action::RemoveSandbox { id: sandbox.id.clone() });
+                self.act(Action::RemoveSandbox {
+                    id: sandbox.id.clone(),
+                });
             }
         }
     }

@@ -53,9 +53,21 @@ pub(crate) fn run(name: &str, attempt: u32, phase: Phase) -> Run {
 }
 
 /// A run that ended.
-pub(crate) fn exited(name: &str, attempt: u32, code: i32, started_at: Timestamp, finished_at: Timestamp) -> Run {
+pub(crate) fn exited(
+    name: &str,
+    attempt: u32,
+    code: i32,
+    started_at: Timestamp,
+    finished_at: Timestamp,
+) -> Run {
     let reason = if code == 0 { "Completed" } else { "Error" };
-    let exit = Exit { code, reason: reason.into(), message: String::new(), started_at, finished_at };
+    let exit = Exit {
+        code,
+        reason: reason.into(),
+        message: String::new(),
+        started_at,
+        finished_at,
+    };
     run(name, attempt, Phase::Exited(exit))
 }
 
@@ -66,8 +78,13 @@ pub(crate) fn running(name: &str, attempt: u32) -> Run {
 
 /// A ready sandbox `s0` with these runs.
 pub(crate) fn seen(runs: Vec<Run>) -> Observed {
-    let sandbox =
-        Sandbox { id: "s0".into(), attempt: 0, ready: true, created_at: at(0), ips: vec!["10.0.0.2".into()] };
+    let sandbox = Sandbox {
+        id: "s0".into(),
+        attempt: 0,
+        ready: true,
+        created_at: at(0),
+        ips: vec!["10.0.0.2".into()],
+    };
     Observed {
         sandboxes: [(sandbox.id.clone(), sandbox)].into(),
         runs: runs.into_iter().map(|run| (run.id.clone(), run)).collect(),

@@ -9,7 +9,9 @@ const DEFAULT_REGISTRY: &str = "docker.io";
 /// Checks an image name; the error is the kubelet's for `InvalidImageName`.
 pub(crate) fn check(image: &str) -> Result<(), String> {
     let refused = |why: &str| {
-        Err(format!("Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": {why}"))
+        Err(format!(
+            "Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": {why}"
+        ))
     };
     let (rest, digest) = match image.split_once('@') {
         Some((rest, digest)) => (rest, Some(digest)),
@@ -50,7 +52,9 @@ pub(crate) fn credentials(image: &str, secrets: &[PullSecret]) -> Option<AuthCon
     let name = image.split('@').next().unwrap_or(image);
     let (registry, path) = split_registry(split_tag(name).0);
     let full = format!("{registry}/{path}");
-    let matching = secrets.iter().filter(|secret| lies_under(&full, &normalized(&secret.registry)));
+    let matching = secrets
+        .iter()
+        .filter(|secret| lies_under(&full, &normalized(&secret.registry)));
     let secret = matching.max_by_key(|secret| normalized(&secret.registry).len())?;
     Some(AuthConfig {
         username: secret.username.clone(),
@@ -63,7 +67,10 @@ pub(crate) fn credentials(image: &str, secrets: &[PullSecret]) -> Option<AuthCon
 
 /// A key of `.dockerconfigjson` without scheme and API path; Docker Hub's historic names become its own.
 fn normalized(registry: &str) -> String {
-    let bare = registry.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    let bare = registry
+        .trim_start_matches("https://")
+        .trim_start_matches("http://")
+        .trim_end_matches('/');
     let bare = bare.trim_end_matches("/v1").trim_end_matches("/v2");
     match bare {
         "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => DEFAULT_REGISTRY.into(),
@@ -76,7 +83,8 @@ fn lies_under(full: &str, prefix: &str) -> bool {
     let (host, path) = prefix.split_once('/').unwrap_or((prefix, ""));
     let (full_host, full_path) = full.split_once('/').unwrap_or((full, ""));
     let host_fits = {
-        let (wanted, got): (Vec<&str>, Vec<&str>) = (host.split('.').collect(), full_host.split('.').collect());
+        let (wanted, got): (Vec<&str>, Vec<&str>) =
+            (host.split('.').collect(), full_host.split('.').collect());
         wanted.len() == got.len() && wanted.iter().zip(&got).all(|(w, g)| *w == "*" || w == g)
     };
     let path_fits = path.is_empty() || full_path == path || full_path.starts_with(&format!("{path}/"));
@@ -114,7 +122,16 @@ mod tests {
         ] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
-        for bad in ["", "UPPER", "a:b c", "busybox:", "a//b", "a@sha256:12", "-a", "http://x/y"] {
+        for bad in [
+            "",
+            "UPPER",
+            "a:b c",
+            "busybox:",
+            "a//b",
+            "a@sha256:12",
+            "-a",
+            "http://x/y",
+        ] {
             assert!(check(bad).is_err(), "{bad}");
         }
         assert!(check("Nginx").expect_err("upper").contains("must be lowercase"));
@@ -122,13 +139,24 @@ mod tests {
 
     #[test]
     fn most_specific_secret_wins() {
-        let secret = |registry: &str| PullSecret { registry: registry.into(), username: registry.into(), ..Default::default() };
-        let secrets =
-            [secret("https://index.docker.io/v1/"), secret("r.example.com"), secret("r.example.com/team"), secret("*.corp.io")];
+        let secret = |registry: &str| PullSecret {
+            registry: registry.into(),
+            username: registry.into(),
+            ..Default::default()
+        };
+        let secrets = [
+            secret("https://index.docker.io/v1/"),
+            secret("r.example.com"),
+            secret("r.example.com/team"),
+            secret("*.corp.io"),
+        ];
         let user = |image: &str| credentials(image, &secrets).map(|auth| auth.username);
         assert_eq!(user("busybox").as_deref(), Some("https://index.docker.io/v1/"));
         assert_eq!(user("r.example.com/other/a:1").as_deref(), Some("r.example.com"));
-        assert_eq!(user("r.example.com/team/a:1").as_deref(), Some("r.example.com/team"));
+        assert_eq!(
+            user("r.example.com/team/a:1").as_deref(),
+            Some("r.example.com/team")
+        );
         assert_eq!(user("r.example.com/teams/a").as_deref(), Some("r.example.com"));
         assert_eq!(user("a.corp.io/x").as_deref(), Some("*.corp.io"));
         assert_eq!(user("other.io/x"), None);

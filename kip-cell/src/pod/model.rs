@@ -50,9 +50,7 @@ pub(crate) enum Phase {
     /// Created and not started.
     Created,
     /// Its process runs.
-    Running {
-        started_at: Timestamp,
-    },
+    Running { started_at: Timestamp },
     /// Its process ended, or never could be started.
     Exited(Exit),
     /// The runtime does not know.
@@ -87,7 +85,10 @@ impl Run {
 impl Observed {
     /// The newest sandbox that is ready.
     pub(crate) fn sandbox(&self) -> Option<&Sandbox> {
-        self.sandboxes.values().filter(|sandbox| sandbox.ready).max_by_key(|sandbox| sandbox.attempt)
+        self.sandboxes
+            .values()
+            .filter(|sandbox| sandbox.ready)
+            .max_by_key(|sandbox| sandbox.attempt)
     }
 
     /// The newest run of a container, in whatever sandbox.
@@ -98,7 +99,9 @@ impl Observed {
     /// The run before the newest.
     pub(crate) fn previous(&self, name: &str) -> Option<&Run> {
         let newest = self.newest(name)?.attempt;
-        self.of(name).filter(|run| run.attempt < newest).max_by_key(|run| run.attempt)
+        self.of(name)
+            .filter(|run| run.attempt < newest)
+            .max_by_key(|run| run.attempt)
     }
 
     /// The newest run of a container, if it is in this sandbox.
@@ -148,7 +151,9 @@ pub(crate) struct Failure {
 impl Failure {
     /// When it is tried again.
     pub(crate) fn retry_at(&self) -> Timestamp {
-        self.at.saturating_add(jiff::SignedDuration::try_from(self.backoff).unwrap_or_default()).unwrap_or(self.at)
+        self.at
+            .saturating_add(jiff::SignedDuration::try_from(self.backoff).unwrap_or_default())
+            .unwrap_or(self.at)
     }
 }
 
@@ -248,7 +253,10 @@ impl Action {
 
 /// Every container of the pod with its place in it.
 pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = (Kind, &Container)> {
-    let inits = pod.init_containers.iter().map(|c| (if c.sidecar { Kind::Sidecar } else { Kind::Init }, c));
+    let inits = pod
+        .init_containers
+        .iter()
+        .map(|c| (if c.sidecar { Kind::Sidecar } else { Kind::Init }, c));
     inits.chain(pod.containers.iter().map(|c| (Kind::Main, c)))
 }
 

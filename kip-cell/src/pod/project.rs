@@ -30,27 +30,50 @@ pub(crate) struct View<'a> {
 
 /// Status of the init containers, in order.
 pub(crate) fn init_statuses(view: View<'_>) -> Vec<ContainerStatus> {
-    let kind = |container: &Container| if container.sidecar { Kind::Sidecar } else { Kind::Init };
-    view.pod.init_containers.iter().map(|container| status(view, kind(container), container)).collect()
+    let kind = |container: &Container| {
+        if container.sidecar {
+            Kind::Sidecar
+        } else {
+            Kind::Init
+        }
+    };
+    view.pod
+        .init_containers
+        .iter()
+        .map(|container| status(view, kind(container), container))
+        .collect()
 }
 
 /// Status of the main containers, in order.
 pub(crate) fn main_statuses(view: View<'_>) -> Vec<ContainerStatus> {
-    view.pod.containers.iter().map(|container| status(view, Kind::Main, container)).collect()
+    view.pod
+        .containers
+        .iter()
+        .map(|container| status(view, Kind::Main, container))
+        .collect()
 }
 
 fn status(view: View<'_>, kind: Kind, container: &Container) -> ContainerStatus {
     let newest = view.seen.newest(&container.name);
-    let previous = view.seen.previous(&container.name).and_then(|run| run.exit().map(|exit| terminated(run, exit)));
+    let previous = view
+        .seen
+        .previous(&container.name)
+        .and_then(|run| run.exit().map(|exit| terminated(run, exit)));
     let (state, last_state) = match newest {
         None => (waiting_for_first(view, container), None),
         Some(run) => match &run.phase {
             Phase::Created => (waiting_for_first(view, container), previous),
-            Phase::Running { started_at } => {
-                (State::Running(Running { started_at: Some(proto_time(*started_at)) }), previous)
-            }
+            Phase::Running { started_at } => (
+                State::Running(Running {
+                    started_at: Some(proto_time(*started_at)),
+                }),
+                previous,
+            ),
             Phase::Unknown => (
-                waiting("ContainerStatusUnknown", "the container runtime does not know the container's state"),
+                waiting(
+                    "ContainerStatusUnknown",
+                    "the container runtime does not know the container's state",
+                ),
                 previous,
             ),
             Phase::Exited(exit) => match will_restart(view, kind, container, run, exit) {
@@ -79,7 +102,11 @@ fn status(view: View<'_>, kind: Kind, container: &Container) -> ContainerStatus 
 /// A container that never ran: why not yet.
 fn waiting_for_first(view: View<'_>, container: &Container) -> State {
     problem(view, container).unwrap_or_else(|| {
-        let reason = if view.pod.init_containers.is_empty() { "ContainerCreating" } else { "PodInitializing" };
+        let reason = if view.pod.init_containers.is_empty() {
+            "ContainerCreating"
+        } else {
+            "PodInitializing"
+        };
         waiting(reason, "")
     })
 }
@@ -104,7 +131,11 @@ fn will_restart(view: View<'_>, kind: Kind, container: &Container, run: &Run, ex
     in_backoff.then(|| {
         let wait = restart::wait_after(run).as_secs();
         let (minutes, seconds) = (wait / 60, wait % 60);
-        let wait = if minutes > 0 { format!("{minutes}m{seconds}s") } else { format!("{seconds}s") };
+        let wait = if minutes > 0 {
+            format!("{minutes}m{seconds}s")
+        } else {
+            format!("{seconds}s")
+        };
         let message = format!(
             "back-off {wait} restarting failed container={} pod={}_{}({})",
             container.name, pod.name, pod.namespace, pod.uid
@@ -121,12 +152,18 @@ fn problem(view: View<'_>, container: &Container) -> Option<State> {
     if let Some(ImageState::Failed(failure)) = view.mem.images.get(&container.name) {
         return Some(image_problem(failure, &container.image, view.now));
     }
-    view.mem.failures.get(&container.name).map(|failure| waiting(&failure.reason, &failure.message))
+    view.mem
+        .failures
+        .get(&container.name)
+        .map(|failure| waiting(&failure.reason, &failure.message))
 }
 
 fn image_problem(failure: &Failure, image: &str, now: Timestamp) -> State {
     if failure.reason == "ErrImagePull" && now >= error_shown_until(failure) {
-        let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {}", failure.message);
+        let message = format!(
+            "Back-off pulling image \"{image}\": ErrImagePull: {}",
+            failure.message
+        );
         return waiting("ImagePullBackOff", &message);
     }
     waiting(&failure.reason, &failure.message)
@@ -137,7 +174,10 @@ fn health(view: View<'_>, kind: Kind, newest: Option<&Run>) -> (bool, bool) {
     match &run.phase {
         Phase::Running { .. } => {
             let started = view.mem.started.contains(&run.id);
-            (started, started && view.mem.ready.contains(&run.id) && kind != Kind::Init)
+            (
+                started,
+                started && view.mem.ready.contains(&run.id) && kind != Kind::Init,
+            )
         }
         Phase::Exited(exit) => (false, kind == Kind::Init && exit.code == 0),
         Phase::Created | Phase::Unknown => (false, false),
@@ -146,11 +186,18 @@ fn health(view: View<'_>, kind: Kind, newest: Option<&Run>) -> (bool, bool) {
 
 fn shown_image(run: &Run, container: &Container) -> String {
     let is_id = run.image.is_empty() || run.image.starts_with("sha256:");
-    if is_id { container.image.clone() } else { run.image.clone() }
+    if is_id {
+        container.image.clone()
+    } else {
+        run.image.clone()
+    }
 }
 
 fn waiting(reason: &str, message: &str) -> State {
-    State::Waiting(Waiting { reason: reason.into(), message: message.into() })
+    State::Waiting(Waiting {
+        reason: reason.into(),
+        message: message.into(),
+    })
 }
 
 fn terminated(run: &Run, exit: &Exit) -> State {
@@ -172,7 +219,10 @@ fn container_id(id: &str) -> String {
 
 /// A moment as the wire has it.
 pub(crate) fn proto_time(at: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
+    prost_types::Timestamp {
+        seconds: at.as_second(),
+        nanos: at.subsec_nanosecond(),
+    }
 }
 
 /// A moment from the wire; nothing when it is out of range.

@@ -18,9 +18,17 @@ enum Qos {
 }
 
 /// Cgroup settings of one container; `machine_memory` is the cell's memory in bytes.
-pub(crate) fn linux_resources(pod: &Pod, container: &Container, machine_memory: u64) -> LinuxContainerResources {
+pub(crate) fn linux_resources(
+    pod: &Pod,
+    container: &Container,
+    machine_memory: u64,
+) -> LinuxContainerResources {
     let wanted = container.resources.clone().unwrap_or_default();
-    let cpu_request = if wanted.cpu_request_millis == 0 { wanted.cpu_limit_millis } else { wanted.cpu_request_millis };
+    let cpu_request = if wanted.cpu_request_millis == 0 {
+        wanted.cpu_limit_millis
+    } else {
+        wanted.cpu_request_millis
+    };
     let quota = match wanted.cpu_limit_millis {
         0 => 0,
         limit => signed((limit.saturating_mul(100)).max(MIN_QUOTA)),
@@ -40,10 +48,13 @@ fn qos(pod: &Pod) -> Qos {
     let mut all_guaranteed = true;
     for (_, container) in containers(pod) {
         let r = container.resources.clone().unwrap_or_default();
-        any |= r.cpu_request_millis + r.cpu_limit_millis > 0 || r.memory_request_bytes > 0 || r.memory_limit_bytes > 0;
-        let cpu = r.cpu_limit_millis > 0 && (r.cpu_request_millis == 0 || r.cpu_request_millis == r.cpu_limit_millis);
-        let memory =
-            r.memory_limit_bytes > 0 && (r.memory_request_bytes == 0 || r.memory_request_bytes == r.memory_limit_bytes);
+        any |= r.cpu_request_millis + r.cpu_limit_millis > 0
+            || r.memory_request_bytes > 0
+            || r.memory_limit_bytes > 0;
+        let cpu = r.cpu_limit_millis > 0
+            && (r.cpu_request_millis == 0 || r.cpu_request_millis == r.cpu_limit_millis);
+        let memory = r.memory_limit_bytes > 0
+            && (r.memory_request_bytes == 0 || r.memory_request_bytes == r.memory_limit_bytes);
         all_guaranteed &= cpu && memory;
     }
     match (any, all_guaranteed) {
@@ -58,8 +69,11 @@ fn oom_score_adj(qos: Qos, wanted: &Resources, machine_memory: u64) -> i64 {
         Qos::Guaranteed => -997,
         Qos::BestEffort => 1000,
         Qos::Burstable => {
-            let request =
-                if wanted.memory_request_bytes == 0 { wanted.memory_limit_bytes } else { wanted.memory_request_bytes };
+            let request = if wanted.memory_request_bytes == 0 {
+                wanted.memory_limit_bytes
+            } else {
+                wanted.memory_request_bytes
+            };
             let share = u128::from(request) * 1000 / u128::from(machine_memory.max(1));
             (1000 - i64::try_from(share).unwrap_or(1000)).clamp(3, 999)
         }
@@ -93,7 +107,10 @@ mod tests {
             memory_limit_bytes: 2 * GIB,
             ..Default::default()
         });
-        assert_eq!((got.cpu_shares, got.cpu_quota, got.cpu_period), (256, 50_000, 100_000));
+        assert_eq!(
+            (got.cpu_shares, got.cpu_quota, got.cpu_period),
+            (256, 50_000, 100_000)
+        );
         assert_eq!(got.memory_limit_in_bytes, 2 << 30);
         assert_eq!(got.oom_score_adj, 750);
     }
@@ -101,8 +118,19 @@ mod tests {
     #[test]
     fn quality_classes() {
         assert_eq!(with(Resources::default()).oom_score_adj, 1000);
-        let limits = Resources { cpu_limit_millis: 100, memory_limit_bytes: GIB, ..Default::default() };
+        let limits = Resources {
+            cpu_limit_millis: 100,
+            memory_limit_bytes: GIB,
+            ..Default::default()
+        };
         assert_eq!(with(limits).oom_score_adj, -997);
-        assert_eq!(with(Resources { cpu_limit_millis: 1, ..Default::default() }).cpu_quota, 1_000);
+        assert_eq!(
+            with(Resources {
+                cpu_limit_millis: 1,
+                ..Default::default()
+            })
+            .cpu_quota,
+            1_000
+        );
     }
 }

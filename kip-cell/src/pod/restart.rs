@@ -40,7 +40,11 @@ pub(crate) fn next_backoff(previous: Option<&Run>) -> Duration {
 
 /// One step on the curve.
 pub(crate) fn doubled(wait: Duration) -> Duration {
-    if wait.is_zero() { FIRST } else { wait.saturating_mul(2).min(LONGEST) }
+    if wait.is_zero() {
+        FIRST
+    } else {
+        wait.saturating_mul(2).min(LONGEST)
+    }
 }
 
 /// When the run after this one is due; nothing while this one has not ended.
@@ -56,11 +60,16 @@ pub(crate) fn due_at(run: &Run) -> Option<Timestamp> {
 /// The wait that applies to a run: what it was created with, but a command that cannot start always waits.
 pub(crate) fn wait_after(run: &Run) -> Duration {
     let start_error = run.exit().is_some_and(|exit| exit.reason == START_ERROR);
-    if start_error { run.backoff.max(FIRST) } else { run.backoff }
+    if start_error {
+        run.backoff.max(FIRST)
+    } else {
+        run.backoff
+    }
 }
 
 fn ran_long(exit: &Exit) -> bool {
-    exit.finished_at.duration_since(exit.started_at) >= FORGIVEN_AFTER && exit.started_at > Timestamp::UNIX_EPOCH
+    exit.finished_at.duration_since(exit.started_at) >= FORGIVEN_AFTER
+        && exit.started_at > Timestamp::UNIX_EPOCH
 }
 
 #[cfg(test)]

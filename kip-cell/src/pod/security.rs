@@ -35,7 +35,11 @@ pub(crate) fn container(
     verify_non_root(pod, container, &own, &pod_security, user, image)?;
     // Without a user from the pod the image's own is named, so that a group alone can be set.
     let run_as_user = user.or(image.uid);
-    let run_as_username = if run_as_user.is_none() { image.username.clone() } else { String::new() };
+    let run_as_username = if run_as_user.is_none() {
+        image.username.clone()
+    } else {
+        String::new()
+    };
     let run_as_group = own.run_as_group.or(pod_security.run_as_group);
     let seccomp = own.seccomp.as_ref().or(pod_security.seccomp.as_ref());
     Ok(LinuxContainerSecurityContext {
@@ -68,23 +72,36 @@ fn verify_non_root(
     if own.run_as_non_root.or(pod_security.run_as_non_root) != Some(true) {
         return Ok(());
     }
-    let whom = format!("(pod: \"{}_{}({})\", container: {})", pod.name, pod.namespace, pod.uid, container.name);
+    let whom = format!(
+        "(pod: \"{}_{}({})\", container: {})",
+        pod.name, pod.namespace, pod.uid, container.name
+    );
     match (user, image.uid) {
         (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy {whom}")),
         (Some(_), _) => Ok(()),
-        (None, Some(0)) => Err(format!("container has runAsNonRoot and image will run as root {whom}")),
+        (None, Some(0)) => Err(format!(
+            "container has runAsNonRoot and image will run as root {whom}"
+        )),
         (None, None) if !image.username.is_empty() => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root {whom}",
             image.username
         )),
         // An image without any user runs as root.
-        (None, None) => Err(format!("container has runAsNonRoot and image will run as root {whom}")),
+        (None, None) => Err(format!(
+            "container has runAsNonRoot and image will run as root {whom}"
+        )),
         (None, Some(_)) => Ok(()),
     }
 }
 
 fn namespaces(pod: &Pod) -> NamespaceOption {
-    let node_or_pod = |host: bool| if host { NamespaceMode::Node } else { NamespaceMode::Pod };
+    let node_or_pod = |host: bool| {
+        if host {
+            NamespaceMode::Node
+        } else {
+            NamespaceMode::Pod
+        }
+    };
     let pid = match (pod.host_pid, pod.share_process_namespace) {
         (true, _) => NamespaceMode::Node,
         (false, true) => NamespaceMode::Pod,
@@ -107,14 +124,20 @@ fn groups(security: &PodSecurity) -> Vec<i64> {
 /// Unset means unconfined, as on a kubelet without `seccompDefault`.
 fn profile(seccomp: Option<&Seccomp>) -> SecurityProfile {
     let Some(seccomp) = seccomp else {
-        return SecurityProfile { profile_type: ProfileType::Unconfined.into(), localhost_ref: String::new() };
+        return SecurityProfile {
+            profile_type: ProfileType::Unconfined.into(),
+            localhost_ref: String::new(),
+        };
     };
     let profile_type = match seccomp.r#type.as_str() {
         "RuntimeDefault" => ProfileType::RuntimeDefault,
         "Localhost" => ProfileType::Localhost,
         _ => ProfileType::Unconfined,
     };
-    SecurityProfile { profile_type: profile_type.into(), localhost_ref: seccomp.localhost_profile.clone() }
+    SecurityProfile {
+        profile_type: profile_type.into(),
+        localhost_ref: seccomp.localhost_profile.clone(),
+    }
 }
 
 fn int(value: i64) -> Int64Value {
@@ -127,20 +150,33 @@ mod tests {
     use crate::pod::fixtures;
 
     fn image(uid: Option<i64>, username: &str) -> Image {
-        Image { name: "i".into(), id: "sha256:1".into(), uid, username: username.into() }
+        Image {
+            name: "i".into(),
+            id: "sha256:1".into(),
+            uid,
+            username: username.into(),
+        }
     }
 
     /// A pod that says it must not be root is never started as root, and the user reads the kubelet's words.
     #[test]
     fn non_root_is_verified() {
         let mut pod = fixtures::pod("Always", &["c"]);
-        pod.security = Some(PodSecurity { run_as_non_root: Some(true), ..Default::default() });
+        pod.security = Some(PodSecurity {
+            run_as_non_root: Some(true),
+            ..Default::default()
+        });
         let mut try_with = |user: Option<i64>, image: &Image| {
-            pod.containers[0].security = Some(ContainerSecurity { run_as_user: user, ..Default::default() });
+            pod.containers[0].security = Some(ContainerSecurity {
+                run_as_user: user,
+                ..Default::default()
+            });
             container(&pod, &pod.containers[0], image).map(|_| ())
         };
         let text = |result: Result<(), String>| result.expect_err("refused");
-        assert!(text(try_with(None, &image(Some(0), ""))).starts_with("container has runAsNonRoot and image will run as root (pod: \"pod_ns(uid)\", container: c)"));
+        assert!(text(try_with(None, &image(Some(0), ""))).starts_with(
+            "container has runAsNonRoot and image will run as root (pod: \"pod_ns(uid)\", container: c)"
+        ));
         assert!(text(try_with(None, &image(None, "app"))).contains("non-numeric user (app)"));
         assert!(text(try_with(Some(0), &image(Some(5), ""))).contains("runAsUser breaks non-root policy"));
         assert_eq!(try_with(Some(1000), &image(Some(0), "")), Ok(()));
@@ -150,18 +186,27 @@ mod tests {
     #[test]
     fn container_overrides_pod() {
         let mut pod = fixtures::pod("Always", &["c"]);
-        pod.security =
-            Some(PodSecurity { run_as_user: Some(1), fs_group: Some(7), ..Default::default() });
+        pod.security = Some(PodSecurity {
+            run_as_user: Some(1),
+            fs_group: Some(7),
+            ..Default::default()
+        });
         pod.containers[0].security = Some(ContainerSecurity {
             run_as_user: Some(2),
             allow_privilege_escalation: Some(false),
-            seccomp: Some(Seccomp { r#type: "RuntimeDefault".into(), ..Default::default() }),
+            seccomp: Some(Seccomp {
+                r#type: "RuntimeDefault".into(),
+                ..Default::default()
+            }),
             ..Default::default()
         });
         let got = container(&pod, &pod.containers[0], &image(Some(0), "")).expect("allowed");
         assert_eq!(got.run_as_user.map(|user| user.value), Some(2));
         assert_eq!(got.supplemental_groups, [7]);
         assert!(got.no_new_privs);
-        assert_eq!(got.seccomp.map(|s| s.profile_type()), Some(ProfileType::RuntimeDefault));
+        assert_eq!(
+            got.seccomp.map(|s| s.profile_type()),
+            Some(ProfileType::RuntimeDefault)
+        );
     }
 }

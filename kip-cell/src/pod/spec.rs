@@ -8,8 +8,8 @@ use kip_cell_api::v1::{Container, Pod};
 use super::model::Image;
 use super::{resources, security};
 use crate::cri::v1::{
-    ContainerConfig, ContainerMetadata, DnsConfig, ImageSpec, KeyValue, LinuxContainerConfig, LinuxPodSandboxConfig,
-    Mount, MountPropagation, PodSandboxConfig, PodSandboxMetadata,
+    ContainerConfig, ContainerMetadata, DnsConfig, ImageSpec, KeyValue, LinuxContainerConfig,
+    LinuxPodSandboxConfig, Mount, MountPropagation, PodSandboxConfig, PodSandboxMetadata,
 };
 
 /// Label: UID of the pod. The labels are the kubelet's, so that tools which know those find our containers.
@@ -39,7 +39,11 @@ pub(crate) struct Cell {
 /// Configuration of the n-th sandbox of a pod, its logs under `log_directory`.
 pub(crate) fn sandbox(pod: &Pod, cell: &Cell, attempt: u32, log_directory: &str) -> PodSandboxConfig {
     let dns = pod.dns.clone().unwrap_or_default();
-    let sysctls = pod.security.iter().flat_map(|security| security.sysctls.clone()).collect();
+    let sysctls = pod
+        .security
+        .iter()
+        .flat_map(|security| security.sysctls.clone())
+        .collect();
     PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: pod.name.clone(),
@@ -48,9 +52,17 @@ pub(crate) fn sandbox(pod: &Pod, cell: &Cell, attempt: u32, log_directory: &str)
             attempt,
         }),
         // A pod in the host's network has the host's name; the runtime refuses to set another.
-        hostname: if pod.host_network { String::new() } else { hostname(pod) },
+        hostname: if pod.host_network {
+            String::new()
+        } else {
+            hostname(pod)
+        },
         log_directory: log_directory.into(),
-        dns_config: Some(DnsConfig { servers: dns.servers, searches: dns.searches, options: dns.options }),
+        dns_config: Some(DnsConfig {
+            servers: dns.servers,
+            searches: dns.searches,
+            options: dns.options,
+        }),
         port_mappings: Vec::new(),
         labels: pod_labels(pod),
         annotations: pod.annotations.clone(),
@@ -65,8 +77,16 @@ pub(crate) fn sandbox(pod: &Pod, cell: &Cell, attempt: u32, log_directory: &str)
 
 /// The pod's host name: its own, else the pod's name, at most 63 characters.
 pub(crate) fn hostname(pod: &Pod) -> String {
-    let name = if pod.hostname.is_empty() { &pod.name } else { &pod.hostname };
-    name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
+    let name = if pod.hostname.is_empty() {
+        &pod.name
+    } else {
+        &pod.hostname
+    };
+    name.chars()
+        .take(63)
+        .collect::<String>()
+        .trim_end_matches(['-', '.'])
+        .to_owned()
 }
 
 /// What a container's configuration needs that only the running cell knows.
@@ -97,8 +117,14 @@ pub(crate) fn container(
         (NOTE_GENERATION.to_owned(), pod.generation.to_string()),
     ]);
     Ok(ContainerConfig {
-        metadata: Some(ContainerMetadata { name: container.name.clone(), attempt: start.attempt }),
-        image: Some(ImageSpec { image: start.image.id.clone(), ..Default::default() }),
+        metadata: Some(ContainerMetadata {
+            name: container.name.clone(),
+            attempt: start.attempt,
+        }),
+        image: Some(ImageSpec {
+            image: start.image.id.clone(),
+            ..Default::default()
+        }),
         command: container.command.clone(),
         args: container.args.clone(),
         working_dir: container.working_dir.clone(),
@@ -137,7 +163,10 @@ fn environment(container: &Container, pod: &Pod, pod_ips: &[String]) -> Vec<KeyV
     let mut seen = BTreeMap::new();
     let mut out: Vec<KeyValue> = Vec::with_capacity(container.env.len() + 1);
     if !container.env.iter().any(|variable| variable.name == "HOSTNAME") && !pod.host_network {
-        out.push(KeyValue { key: "HOSTNAME".into(), value: hostname(pod) });
+        out.push(KeyValue {
+            key: "HOSTNAME".into(),
+            value: hostname(pod),
+        });
     }
     for variable in &container.env {
         let value = match variable.field.as_str() {
@@ -152,7 +181,10 @@ fn environment(container: &Container, pod: &Pod, pod_ips: &[String]) -> Vec<KeyV
             }
             None => {
                 seen.insert(variable.name.clone(), out.len());
-                out.push(KeyValue { key: variable.name.clone(), value });
+                out.push(KeyValue {
+                    key: variable.name.clone(),
+                    value,
+                });
             }
         }
     }
@@ -192,7 +224,10 @@ mod tests {
         let ips = ["10.0.0.2".to_owned(), "fd00::2".to_owned()];
         let got = environment(&pod.containers[0], &pod, &ips);
         let got: Vec<_> = got.iter().map(|kv| format!("{}={}", kv.key, kv.value)).collect();
-        assert_eq!(got, ["HOSTNAME=pod", "A=2", "IP=10.0.0.2", "IPS=10.0.0.2,fd00::2"]);
+        assert_eq!(
+            got,
+            ["HOSTNAME=pod", "A=2", "IP=10.0.0.2", "IPS=10.0.0.2,fd00::2"]
+        );
     }
 
     #[test]

@@ -11,18 +11,28 @@ pub(crate) fn problems(pod: &Pod) -> Vec<String> {
     check.name("uid", &pod.uid, 128);
     check.name("namespace", &pod.namespace, 63);
     check.name("name", &pod.name, 253);
-    check.one_of("restart_policy", &pod.restart_policy, &["Always", "OnFailure", "Never"]);
+    check.one_of(
+        "restart_policy",
+        &pod.restart_policy,
+        &["Always", "OnFailure", "Never"],
+    );
     if pod.containers.is_empty() {
         check.say("containers", "must not be empty");
     }
     check.volumes(&pod.volumes);
     let mut names = BTreeSet::new();
-    let lists = [("init_containers", &pod.init_containers), ("containers", &pod.containers)];
+    let lists = [
+        ("init_containers", &pod.init_containers),
+        ("containers", &pod.containers),
+    ];
     for (list, containers) in lists {
         for (i, container) in containers.iter().enumerate() {
             let at = format!("{list}[{i}]");
             if !names.insert(container.name.as_str()) {
-                check.say(&format!("{at}.name"), &format!("{:?} is used twice", container.name));
+                check.say(
+                    &format!("{at}.name"),
+                    &format!("{:?} is used twice", container.name),
+                );
             }
             if container.sidecar && list == "containers" {
                 check.say(&format!("{at}.sidecar"), "is for init containers only");
@@ -51,7 +61,10 @@ impl Check {
         } else if value.len() > longest {
             self.say(field, &format!("is longer than {longest} characters"));
         } else if !value.bytes().all(good) || value.starts_with('.') {
-            self.say(field, &format!("{value:?} may only hold letters, digits, '-', '_' and '.', not first '.'"));
+            self.say(
+                field,
+                &format!("{value:?} may only hold letters, digits, '-', '_' and '.', not first '.'"),
+            );
         }
     }
 
@@ -71,10 +84,19 @@ impl Check {
             }
             match &volume.source {
                 None => self.say(&at, "has no source this agent knows"),
-                Some(Source::EmptyDir(dir)) => self.one_of(&format!("{at}.empty_dir.medium"), &dir.medium, &["", "Memory"]),
+                Some(Source::EmptyDir(dir)) => {
+                    self.one_of(&format!("{at}.empty_dir.medium"), &dir.medium, &["", "Memory"])
+                }
                 Some(Source::HostPath(host)) => {
                     self.absolute(&format!("{at}.host_path.path"), &host.path);
-                    let types = ["", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+                    let types = [
+                        "",
+                        "Directory",
+                        "DirectoryOrCreate",
+                        "File",
+                        "FileOrCreate",
+                        "Socket",
+                    ];
                     self.one_of(&format!("{at}.host_path.type"), &host.r#type, &types);
                 }
                 Some(Source::Files(files)) => {
@@ -95,16 +117,24 @@ impl Check {
     }
 
     fn relative(&mut self, field: &str, path: &str) {
-        let plain = !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
+        let plain = !path.is_empty()
+            && Path::new(path)
+                .components()
+                .all(|c| matches!(c, Component::Normal(_)));
         if !plain || path.contains('\0') {
             self.say(field, &format!("{path:?} must be a relative path without \"..\""));
         }
     }
 
     fn absolute(&mut self, field: &str, path: &str) {
-        let parts = Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::RootDir));
+        let parts = Path::new(path)
+            .components()
+            .all(|c| matches!(c, Component::Normal(_) | Component::RootDir));
         if !path.starts_with('/') || !parts || path.contains('\0') {
-            self.say(field, &format!("{path:?} must be an absolute path without \"..\""));
+            self.say(
+                field,
+                &format!("{path:?} must be an absolute path without \"..\""),
+            );
         }
     }
 
@@ -113,47 +143,81 @@ impl Check {
         if container.config_error.is_empty() && container.image.is_empty() {
             self.say(&format!("{at}.image"), "must be set");
         }
-        self.one_of(&format!("{at}.pull_policy"), &container.pull_policy, &["", "Always", "IfNotPresent", "Never"]);
+        self.one_of(
+            &format!("{at}.pull_policy"),
+            &container.pull_policy,
+            &["", "Always", "IfNotPresent", "Never"],
+        );
         let policies = ["", "File", "FallbackToLogsOnError"];
-        self.one_of(&format!("{at}.termination_message_policy"), &container.termination_message_policy, &policies);
+        self.one_of(
+            &format!("{at}.termination_message_policy"),
+            &container.termination_message_policy,
+            &policies,
+        );
         if !container.termination_message_path.is_empty() {
-            self.absolute(&format!("{at}.termination_message_path"), &container.termination_message_path);
+            self.absolute(
+                &format!("{at}.termination_message_path"),
+                &container.termination_message_path,
+            );
         }
         for (i, variable) in container.env.iter().enumerate() {
             let field = format!("{at}.env[{i}]");
             if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
-                self.say(&format!("{field}.name"), &format!("{:?} is not a name", variable.name));
+                self.say(
+                    &format!("{field}.name"),
+                    &format!("{:?} is not a name", variable.name),
+                );
             }
-            self.one_of(&format!("{field}.field"), &variable.field, &["", "status.podIP", "status.podIPs"]);
+            self.one_of(
+                &format!("{field}.field"),
+                &variable.field,
+                &["", "status.podIP", "status.podIPs"],
+            );
         }
         let mut paths = BTreeSet::new();
         for (i, mount) in container.mounts.iter().enumerate() {
             let field = format!("{at}.mounts[{i}]");
             self.absolute(&format!("{field}.mount_path"), &mount.mount_path);
             if !paths.insert(mount.mount_path.as_str()) {
-                self.say(&format!("{field}.mount_path"), &format!("{:?} is used twice", mount.mount_path));
+                self.say(
+                    &format!("{field}.mount_path"),
+                    &format!("{:?} is used twice", mount.mount_path),
+                );
             }
             if !mount.sub_path.is_empty() {
                 self.relative(&format!("{field}.sub_path"), &mount.sub_path);
             }
             if !pod.volumes.iter().any(|volume| volume.name == mount.volume) {
-                self.say(&format!("{field}.volume"), &format!("there is no volume {:?}", mount.volume));
+                self.say(
+                    &format!("{field}.volume"),
+                    &format!("there is no volume {:?}", mount.volume),
+                );
             }
             let words = ["", "None", "HostToContainer", "Bidirectional"];
             self.one_of(&format!("{field}.propagation"), &mount.propagation, &words);
         }
-        if let Some(seccomp) = container.security.as_ref().and_then(|security| security.seccomp.as_ref()) {
+        if let Some(seccomp) = container
+            .security
+            .as_ref()
+            .and_then(|security| security.seccomp.as_ref())
+        {
             let words = ["RuntimeDefault", "Unconfined", "Localhost"];
             self.one_of(&format!("{at}.security.seccomp.type"), &seccomp.r#type, &words);
         }
-        let probes =
-            [("liveness", &container.liveness), ("readiness", &container.readiness), ("startup", &container.startup)];
+        let probes = [
+            ("liveness", &container.liveness),
+            ("readiness", &container.readiness),
+            ("startup", &container.startup),
+        ];
         for (word, probe) in probes {
             if let Some(probe) = probe {
                 self.probe(&format!("{at}.{word}"), probe);
             }
         }
-        for (word, hook) in [("post_start", &container.post_start), ("pre_stop", &container.pre_stop)] {
+        for (word, hook) in [
+            ("post_start", &container.post_start),
+            ("pre_stop", &container.pre_stop),
+        ] {
             if let Some(hook) = hook {
                 self.handler(&format!("{at}.{word}"), hook);
             }
@@ -179,15 +243,25 @@ impl Check {
             }
             Some(Action::HttpGet(http)) => {
                 if !port(http.port) {
-                    self.say(&format!("{at}.http_get.port"), &format!("{} is not a port", http.port));
+                    self.say(
+                        &format!("{at}.http_get.port"),
+                        &format!("{} is not a port", http.port),
+                    );
                 }
-                self.one_of(&format!("{at}.http_get.scheme"), &http.scheme, &["", "HTTP", "HTTPS"]);
+                self.one_of(
+                    &format!("{at}.http_get.scheme"),
+                    &http.scheme,
+                    &["", "HTTP", "HTTPS"],
+                );
             }
             Some(Action::Tcp(tcp)) if !port(tcp.port) => {
                 self.say(&format!("{at}.tcp.port"), &format!("{} is not a port", tcp.port));
             }
             Some(Action::Grpc(grpc)) if !port(grpc.port) => {
-                self.say(&format!("{at}.grpc.port"), &format!("{} is not a port", grpc.port));
+                self.say(
+                    &format!("{at}.grpc.port"),
+                    &format!("{} is not a port", grpc.port),
+                );
             }
             Some(Action::Exec(_) | Action::Tcp(_) | Action::Grpc(_) | Action::Sleep(_)) => {}
         }
@@ -203,7 +277,10 @@ mod tests {
 
     #[test]
     fn a_plain_pod_is_fine() {
-        assert_eq!(problems(&fixtures::pod("Always", &["a", "b"])), Vec::<String>::new());
+        assert_eq!(
+            problems(&fixtures::pod("Always", &["a", "b"])),
+            Vec::<String>::new()
+        );
     }
 
     /// Whatever reaches the agent must not make it write or mount outside its folders; all problems come at once.
@@ -212,20 +289,45 @@ mod tests {
         let mut pod = fixtures::pod("Sometimes", &["a", "a"]);
         pod.uid = "../x".into();
         pod.volumes = vec![
-            Volume { name: "v".into(), source: Some(Source::EmptyDir(EmptyDir { medium: "Tape".into(), ..Default::default() })) },
+            Volume {
+                name: "v".into(),
+                source: Some(Source::EmptyDir(EmptyDir {
+                    medium: "Tape".into(),
+                    ..Default::default()
+                })),
+            },
             Volume {
                 name: "f".into(),
                 source: Some(Source::Files(Files {
-                    files: vec![File { path: "../etc/passwd".into(), ..Default::default() }],
+                    files: vec![File {
+                        path: "../etc/passwd".into(),
+                        ..Default::default()
+                    }],
                     secret: false,
                 })),
             },
-            Volume { name: "n".into(), source: None },
+            Volume {
+                name: "n".into(),
+                source: None,
+            },
         ];
         pod.containers[0].mounts = vec![
-            VolumeMount { volume: "v".into(), mount_path: "relative".into(), ..Default::default() },
-            VolumeMount { volume: "v".into(), mount_path: "/x".into(), sub_path: "a/../..".into(), ..Default::default() },
-            VolumeMount { volume: "gone".into(), mount_path: "/y".into(), ..Default::default() },
+            VolumeMount {
+                volume: "v".into(),
+                mount_path: "relative".into(),
+                ..Default::default()
+            },
+            VolumeMount {
+                volume: "v".into(),
+                mount_path: "/x".into(),
+                sub_path: "a/../..".into(),
+                ..Default::default()
+            },
+            VolumeMount {
+                volume: "gone".into(),
+                mount_path: "/y".into(),
+                ..Default::default()
+            },
         ];
         pod.containers[1].image = String::new();
         let all = problems(&pod);
@@ -241,7 +343,10 @@ mod tests {
             "containers[1].name: ",
             "containers[1].image: ",
         ] {
-            assert!(all.iter().any(|problem| problem.starts_with(field)), "{field} not in {all:#?}");
+            assert!(
+                all.iter().any(|problem| problem.starts_with(field)),
+                "{field} not in {all:#?}"
+            );
         }
     }
 }

@@ -31,7 +31,11 @@ pub(crate) async fn run_hook(target: &Target, hook: &Handler) -> Result<(), Stri
 }
 
 /// Asks once, within `timeout`.
-pub(super) async fn run_probe(target: &Target, handler: Option<&Handler>, timeout: Duration) -> Result<(), String> {
+pub(super) async fn run_probe(
+    target: &Target,
+    handler: Option<&Handler>,
+    timeout: Duration,
+) -> Result<(), String> {
     act(target, handler, timeout).await
 }
 
@@ -44,7 +48,11 @@ async fn act(target: &Target, handler: Option<&Handler>, timeout: Duration) -> R
             Action::Exec(exec) => return run_command(target, exec.command.clone(), timeout).await,
             Action::HttpGet(http) => fetch(target, http).await,
             Action::Tcp(tcp) => {
-                let host = if tcp.host.is_empty() { &target.pod_ip } else { &tcp.host };
+                let host = if tcp.host.is_empty() {
+                    &target.pod_ip
+                } else {
+                    &tcp.host
+                };
                 connect(host, tcp.port).await.map(drop)
             }
             Action::Grpc(grpc) => ask_health(target, grpc).await,
@@ -55,7 +63,11 @@ async fn act(target: &Target, handler: Option<&Handler>, timeout: Duration) -> R
         }
     };
     // The runtime enforces a command's own timeout and says so; the margin lets its words through.
-    let limit = if matches!(action, Action::Exec(_)) { timeout + Duration::from_secs(5) } else { timeout };
+    let limit = if matches!(action, Action::Exec(_)) {
+        timeout + Duration::from_secs(5)
+    } else {
+        timeout
+    };
     match tokio::time::timeout(limit, asked).await {
         Ok(result) => result,
         Err(_) => Err(format!("no answer within {} s", timeout.as_secs())),
@@ -63,46 +75,85 @@ async fn act(target: &Target, handler: Option<&Handler>, timeout: Duration) -> R
 }
 
 async fn run_command(target: &Target, command: Vec<String>, timeout: Duration) -> Result<(), String> {
-    match target.runtime.exec_sync(&target.container_id, command.clone(), timeout).await {
+    match target
+        .runtime
+        .exec_sync(&target.container_id, command.clone(), timeout)
+        .await
+    {
         Ok(answer) if answer.exit_code == 0 => Ok(()),
         Ok(answer) => {
             let mut said = answer.stdout;
             said.extend_from_slice(&answer.stderr);
             said.truncate(usize::try_from(MAX_BODY).unwrap_or(usize::MAX));
             let said = String::from_utf8_lossy(&said).into_owned();
-            Err(if said.is_empty() { format!("command exited with {}", answer.exit_code) } else { said })
+            Err(if said.is_empty() {
+                format!("command exited with {}", answer.exit_code)
+            } else {
+                said
+            })
         }
-        Err(error) if error.is_timeout() => {
-            Err(format!("command {command:?} timed out after {} s", timeout.as_secs()))
-        }
+        Err(error) if error.is_timeout() => Err(format!(
+            "command {command:?} timed out after {} s",
+            timeout.as_secs()
+        )),
         Err(error) => Err(error.to_string()),
     }
 }
 
 async fn connect(host: &str, port: u32) -> Result<TcpStream, String> {
     let port = u16::try_from(port).map_err(|_| format!("{port} is not a port"))?;
-    TcpStream::connect((host, port)).await.map_err(|error| format!("dial tcp {host}:{port}: {error}"))
+    TcpStream::connect((host, port))
+        .await
+        .map_err(|error| format!("dial tcp {host}:{port}: {error}"))
 }
 
 async fn fetch(target: &Target, http: &HttpGetAction) -> Result<(), String> {
-    let host = if http.host.is_empty() { &target.pod_ip } else { &http.host };
+    let host = if http.host.is_empty() {
+        &target.pod_ip
+    } else {
+        &http.host
+    };
     let stream = connect(host, http.port).await?;
     if http.scheme == "HTTPS" {
         let name = ServerName::try_from(host.clone()).map_err(|error| format!("host {host:?}: {error}"))?;
         let tls = tokio_rustls::TlsConnector::from(Arc::new(trusting_config()?));
-        let stream = tls.connect(name, stream).await.map_err(|error| format!("TLS with {host}: {error}"))?;
+        let stream = tls
+            .connect(name, stream)
+            .await
+            .map_err(|error| format!("TLS with {host}: {error}"))?;
         exchange(stream, host, http).await
     } else {
         exchange(stream, host, http).await
     }
 }
 
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin + Send, host: &str, http: &HttpGetAction) -> Result<(), String> {
-    let path = if http.path.starts_with('/') { http.path.clone() } else { format!("/{}", http.path) };
-    let authority = if host.contains(':') { format!("[{host}]:{}", http.port) } else { format!("{host}:{}", http.port) };
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    host: &str,
+    http: &HttpGetAction,
+) -> Result<(), String> {
+    let path = if http.path.starts_with('/') {
+        http.path.clone()
+    } else {
+        format!("/{}", http.path)
+    };
+    let authority = if host.contains(':') {
+        format!("[{host}]:{}", http.port)
+    } else {
+        format!("{host}:{}", http.port)
+    };
     let mut request = format!("GET {path} HTTP/1.1\r\n");
-    let given = |name: &str| http.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name));
-    let defaults = [("Host", authority.as_str()), ("User-Agent", "kube-probe/1.0"), ("Accept", "*/*"), ("Connection", "close")];
+    let given = |name: &str| {
+        http.headers
+            .iter()
+            .any(|header| header.name.eq_ignore_ascii_case(name))
+    };
+    let defaults = [
+        ("Host", authority.as_str()),
+        ("User-Agent", "kube-probe/1.0"),
+        ("Accept", "*/*"),
+        ("Connection", "close"),
+    ];
     for (name, value) in defaults.into_iter().filter(|(name, _)| !given(name)) {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -137,17 +188,28 @@ fn status_code(answer: &[u8]) -> Option<u16> {
 }
 
 async fn ask_health(target: &Target, grpc: &GrpcAction) -> Result<(), String> {
-    let authority =
-        if target.pod_ip.contains(':') { format!("[{}]", target.pod_ip) } else { target.pod_ip.clone() };
+    let authority = if target.pod_ip.contains(':') {
+        format!("[{}]", target.pod_ip)
+    } else {
+        target.pod_ip.clone()
+    };
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{authority}:{}", grpc.port));
     let endpoint = endpoint.map_err(|error| error.to_string())?;
-    let channel = endpoint.connect().await.map_err(|error| format!("dial {authority}:{}: {error}", grpc.port))?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| format!("dial {authority}:{}: {error}", grpc.port))?;
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.map_err(|error| error.to_string())?;
-    let request = tonic::Request::new(HealthRequest { service: grpc.service.clone() });
+    let request = tonic::Request::new(HealthRequest {
+        service: grpc.service.clone(),
+    });
     let codec: tonic_prost::ProstCodec<HealthRequest, HealthResponse> = tonic_prost::ProstCodec::default();
     let path = tonic::codegen::http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
-    let answer = client.unary(request, path, codec).await.map_err(|status| status.message().to_owned())?;
+    let answer = client
+        .unary(request, path, codec)
+        .await
+        .map_err(|status| status.message().to_owned())?;
     match answer.into_inner().status {
         SERVING => Ok(()),
         other => Err(format!("service unhealthy (health status {other})")),
@@ -173,9 +235,13 @@ struct HealthResponse {
 fn trusting_config() -> Result<rustls::ClientConfig, String> {
     let provider: CryptoProvider = ring::default_provider();
     let algorithms = provider.signature_verification_algorithms;
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+    let builder =
+        rustls::ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(algorithms))).with_no_client_auth())
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer(algorithms)))
+        .with_no_client_auth())
 }
 
 #[derive(Debug)]

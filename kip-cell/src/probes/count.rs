@@ -44,8 +44,9 @@ mod tests {
     #[test]
     fn thresholds() {
         let mut count = Count::new(2, 3);
-        let verdicts: Vec<_> =
-            [true, true, false, false, true, false, false, false].map(|ok| count.add(ok)).into();
+        let verdicts: Vec<_> = [true, true, false, false, true, false, false, false]
+            .map(|ok| count.add(ok))
+            .into();
         let expected = [None, Some(true), None, None, None, None, None, Some(false)];
         assert_eq!(verdicts, expected);
     }

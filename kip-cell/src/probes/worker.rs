@@ -69,13 +69,21 @@ pub(crate) async fn watch(
         ticks.tick().await;
         let result = run_probe(&target, probe.handler.as_ref(), timeout).await;
         let verdict = count.add(result.is_ok());
-        let report = |verdict| Message::Probe(Report { run_id: target.container_id.clone(), kind, verdict });
+        let report = |verdict| {
+            Message::Probe(Report {
+                run_id: target.container_id.clone(),
+                kind,
+                verdict,
+            })
+        };
         if let Err(text) = result {
             if reports.send(report(Verdict::Missed(text))).await.is_err() {
                 return;
             }
         }
-        let Some(passes) = verdict.filter(|_| verdict != last) else { continue };
+        let Some(passes) = verdict.filter(|_| verdict != last) else {
+            continue;
+        };
         last = verdict;
         let verdict = if passes { Verdict::Passes } else { Verdict::Fails };
         if reports.send(report(verdict)).await.is_err() {

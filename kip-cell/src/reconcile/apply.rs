@@ -25,7 +25,12 @@ impl Reconciler {
         match message {
             Message::Deploy(pod, reply) => answer(reply, self.deploy(*pod, now).await),
             Message::Update(pod, reply) => answer(reply, self.update(*pod, now).await),
-            Message::Stop { pod_uid, deadline, reason, reply } => {
+            Message::Stop {
+                pod_uid,
+                deadline,
+                reason,
+                reply,
+            } => {
                 answer(reply, self.stop(&pod_uid, deadline, reason).await);
             }
             Message::Runtime(event) => self.runtime_event(event, now),
@@ -33,13 +38,24 @@ impl Reconciler {
             Message::Listed { began, result } => self.listed(began, result),
             Message::Seen(run) => self.see(*run, now),
             Message::Pulling { container, image } => {
-                self.events.normal(now, &container, "Pulling", format!("Pulling image \"{image}\""));
+                self.events
+                    .normal(now, &container, "Pulling", format!("Pulling image \"{image}\""));
             }
             Message::Created { container } => {
-                self.events.normal(now, &container, "Created", format!("Created container: {container}"));
+                self.events.normal(
+                    now,
+                    &container,
+                    "Created",
+                    format!("Created container: {container}"),
+                );
             }
             Message::HookFailed { container, error } => {
-                self.events.warning(now, &container, "FailedPreStopHook", format!("PreStopHook failed: {error}"));
+                self.events.warning(
+                    now,
+                    &container,
+                    "FailedPreStopHook",
+                    format!("PreStopHook failed: {error}"),
+                );
             }
             Message::Done(op, done) => {
                 self.work.remove(&op);
@@ -61,14 +77,21 @@ impl Reconciler {
         match &self.held {
             None => {}
             Some(held) if held.pod.uid != pod.uid => {
-                return Err(Refusal::OtherPod { held: held.pod.uid.clone(), asked: pod.uid });
+                return Err(Refusal::OtherPod {
+                    held: held.pod.uid.clone(),
+                    asked: pod.uid,
+                });
             }
             Some(held) if held.pod.generation >= pod.generation => return Ok(()),
             Some(_) => return self.update(pod, now).await,
         }
         self.publisher.deployed(now);
         let folders = Folders::new(&self.setup.state_dir, &pod);
-        self.held = Some(Held { pod: Arc::new(pod), folders, stop: None });
+        self.held = Some(Held {
+            pod: Arc::new(pod),
+            folders,
+            stop: None,
+        });
         if let Err(error) = self.save_now().await {
             self.held = None;
             return Err(Refusal::Store(error));
@@ -82,14 +105,23 @@ impl Reconciler {
     async fn update(&mut self, pod: Pod, now: Timestamp) -> Result<(), Refusal> {
         let held = self.held.as_ref().ok_or(Refusal::NoPod)?;
         if held.pod.uid != pod.uid {
-            return Err(Refusal::OtherPod { held: held.pod.uid.clone(), asked: pod.uid });
+            return Err(Refusal::OtherPod {
+                held: held.pod.uid.clone(),
+                asked: pod.uid,
+            });
         }
         if held.pod.generation >= pod.generation {
             return Ok(());
         }
-        let names = |pod: &Pod| containers(pod).map(|(kind, c)| (kind, c.name.clone())).collect::<Vec<_>>();
+        let names = |pod: &Pod| {
+            containers(pod)
+                .map(|(kind, c)| (kind, c.name.clone()))
+                .collect::<Vec<_>>()
+        };
         if names(&held.pod) != names(&pod) {
-            return Err(Refusal::Immutable("containers: may not be added, removed or renamed".into()));
+            return Err(Refusal::Immutable(
+                "containers: may not be added, removed or renamed".into(),
+            ));
         }
         for (_, container) in containers(&pod) {
             let before = find(&held.pod, &container.name).map(|(_, before)| before.image.clone());
@@ -103,7 +135,11 @@ impl Reconciler {
             }
         }
         let (folders, stop) = (held.folders.clone(), held.stop.clone());
-        self.held = Some(Held { pod: Arc::new(pod), folders, stop });
+        self.held = Some(Held {
+            pod: Arc::new(pod),
+            folders,
+            stop,
+        });
         self.mem.failures.clear();
         self.mem.volumes_failure = None;
         self.mem.volumes_ready = false;
@@ -116,11 +152,15 @@ impl Reconciler {
     fn replace_changed(&mut self, now: Timestamp) {
         let Some(held) = &self.held else { return };
         for run in self.seen.runs.values().filter(|run| run.is_alive()) {
-            let Some((_, container)) = find(&held.pod, &run.name) else { continue };
+            let Some((_, container)) = find(&held.pod, &run.name) else {
+                continue;
+            };
             if container.image != run.wanted_image && !run.wanted_image.is_empty() {
                 let message = format!("Container {} definition changed, will be restarted", run.name);
                 self.events.normal(now, &run.name, "Killing", message);
-                self.mem.condemned.insert(run.id.clone(), kill_grace(&held.pod, None));
+                self.mem
+                    .condemned
+                    .insert(run.id.clone(), kill_grace(&held.pod, None));
                 self.mem.replaced.insert(run.name.clone());
             }
         }
@@ -129,7 +169,10 @@ impl Reconciler {
     async fn stop(&mut self, uid: &str, deadline: Timestamp, reason: String) -> Result<(), Refusal> {
         let held = self.held.as_mut().ok_or(Refusal::NoPod)?;
         if held.pod.uid != uid {
-            return Err(Refusal::OtherPod { held: held.pod.uid.clone(), asked: uid.into() });
+            return Err(Refusal::OtherPod {
+                held: held.pod.uid.clone(),
+                asked: uid.into(),
+            });
         }
         match &mut held.stop {
             Some(stop) if stop.deadline <= deadline => return Ok(()),
@@ -145,10 +188,21 @@ impl Reconciler {
                 sooner
             });
         }
-        let pulls: Vec<Op> = self.work.keys().filter(|op| matches!(op, Op::Image(_) | Op::Volumes)).cloned().collect();
+        let pulls: Vec<Op> = self
+            .work
+            .keys()
+            .filter(|op| matches!(op, Op::Image(_) | Op::Volumes))
+            .cloned()
+            .collect();
         pulls.iter().for_each(|op| self.abandon(op));
         // A container that runs already and is only kept by its post-start hook can be stopped.
-        let hooks: Vec<Op> = self.seen.runs.values().filter(|run| run.is_alive()).map(|run| Op::Start(run.name.clone())).collect();
+        let hooks: Vec<Op> = self
+            .seen
+            .runs
+            .values()
+            .filter(|run| run.is_alive())
+            .map(|run| Op::Start(run.name.clone()))
+            .collect();
         hooks.iter().for_each(|op| self.abandon(op));
         self.save_now().await.map_err(Refusal::Store)
     }
@@ -241,7 +295,11 @@ impl Reconciler {
             }
         }
         if self.held.as_ref().is_some_and(|held| held.pod.host_network) {
-            for sandbox in next.sandboxes.values_mut().filter(|sandbox| sandbox.ips.is_empty()) {
+            for sandbox in next
+                .sandboxes
+                .values_mut()
+                .filter(|sandbox| sandbox.ips.is_empty())
+            {
                 sandbox.ips.extend(crate::host::primary_address());
             }
         }
@@ -257,10 +315,16 @@ impl Reconciler {
         if known.is_none() {
             match &run.phase {
                 Phase::Exited(exit) if exit.reason == restart::START_ERROR => {
-                    self.events.warning(now, &run.name, "Failed", format!("Error: {}", exit.message));
+                    self.events
+                        .warning(now, &run.name, "Failed", format!("Error: {}", exit.message));
                 }
                 Phase::Running { .. } | Phase::Exited(_) => {
-                    self.events.normal(now, &run.name, "Started", format!("Started container {}", run.name));
+                    self.events.normal(
+                        now,
+                        &run.name,
+                        "Started",
+                        format!("Started container {}", run.name),
+                    );
                 }
                 Phase::Created | Phase::Unknown => {}
             }
@@ -290,8 +354,12 @@ impl Reconciler {
         self.mem.ready.remove(&run.id);
         self.mem.condemned.remove(&run.id);
         self.deadlines.remove(&run.id);
-        let Some(held) = self.held.as_ref().filter(|held| held.stop.is_none()) else { return };
-        let (Some((kind, _)), Some(exit)) = (find(&held.pod, &run.name), run.exit()) else { return };
+        let Some(held) = self.held.as_ref().filter(|held| held.stop.is_none()) else {
+            return;
+        };
+        let (Some((kind, _)), Some(exit)) = (find(&held.pod, &run.name), run.exit()) else {
+            return;
+        };
         let again = restart::restarts(&held.pod.restart_policy, kind, exit.code);
         if again && restart::due_at(run).is_some_and(|due| due > now) {
             let pod = &held.pod;
@@ -314,7 +382,13 @@ impl Reconciler {
             }
             Done::Volumes(Err(message)) => {
                 self.events.warning(now, "", "FailedMount", message.clone());
-                let failure = next_failure(self.mem.volumes_failure.as_ref(), "FailedMount", message, now, SANDBOX_CURVE);
+                let failure = next_failure(
+                    self.mem.volumes_failure.as_ref(),
+                    "FailedMount",
+                    message,
+                    now,
+                    SANDBOX_CURVE,
+                );
                 self.mem.volumes_failure = Some(failure);
             }
             Done::Sandbox(Ok(sandbox)) => {
@@ -324,13 +398,23 @@ impl Reconciler {
                 self.seen.sandboxes.insert(sandbox.id.clone(), sandbox);
             }
             Done::Sandbox(Err(message)) => {
-                self.events.warning(now, "", "FailedCreatePodSandBox", message.clone());
-                let failure =
-                    next_failure(self.mem.sandbox_failure.as_ref(), "FailedCreatePodSandBox", message, now, SANDBOX_CURVE);
+                self.events
+                    .warning(now, "", "FailedCreatePodSandBox", message.clone());
+                let failure = next_failure(
+                    self.mem.sandbox_failure.as_ref(),
+                    "FailedCreatePodSandBox",
+                    message,
+                    now,
+                    SANDBOX_CURVE,
+                );
                 self.mem.sandbox_failure = Some(failure);
                 self.relist();
             }
-            Done::Image { container, image, result } => self.image_done(container, &image, result, now),
+            Done::Image {
+                container,
+                image,
+                result,
+            } => self.image_done(container, &image, result, now),
             Done::Started { container, result } => self.started(&container, result, now),
             Done::Stopped { id, result } => {
                 self.deadlines.remove(&id);
@@ -338,7 +422,12 @@ impl Reconciler {
                     Ok(Some(run)) => self.see(*run, now),
                     Ok(None) => self.relist(),
                     Err(message) => {
-                        self.events.warning(now, "", "FailedKillPod", format!("error killing container: {message}"));
+                        self.events.warning(
+                            now,
+                            "",
+                            "FailedKillPod",
+                            format!("error killing container: {message}"),
+                        );
                         self.relist_at = tokio::time::Instant::now() + super::RETRY_PAUSE;
                     }
                 }
@@ -358,10 +447,22 @@ impl Reconciler {
                 self.touched.insert(id.clone(), self.count);
                 self.seen.sandboxes.remove(&id);
             }
-            Done::SandboxStopped { result: Err(message), .. } => {
-                self.events.warning(now, "", "FailedKillPod", format!("error killing pod sandbox: {message}"));
+            Done::SandboxStopped {
+                result: Err(message), ..
+            } => {
+                self.events.warning(
+                    now,
+                    "",
+                    "FailedKillPod",
+                    format!("error killing pod sandbox: {message}"),
+                );
             }
-            Done::ContainerRemoved { result: Err(message), .. } | Done::SandboxRemoved { result: Err(message), .. } => {
+            Done::ContainerRemoved {
+                result: Err(message), ..
+            }
+            | Done::SandboxRemoved {
+                result: Err(message), ..
+            } => {
                 tracing::warn!(message, "what is left of an earlier run could not be removed");
             }
         }
@@ -374,7 +475,11 @@ impl Reconciler {
         result: Result<(crate::pod::model::Image, Option<Duration>), (String, String)>,
         now: Timestamp,
     ) {
-        let wanted = self.held.as_ref().and_then(|held| find(&held.pod, &container)).map(|(_, c)| c.image.clone());
+        let wanted = self
+            .held
+            .as_ref()
+            .and_then(|held| find(&held.pod, &container))
+            .map(|(_, c)| c.image.clone());
         if wanted.as_deref() != Some(image) {
             // Asked for before an update changed the image.
             return;
@@ -419,7 +524,12 @@ impl Reconciler {
                 self.mem.failures.remove(container);
                 self.mem.replaced.remove(container);
                 if let Err(error) = hook {
-                    self.events.warning(now, container, "FailedPostStartHook", format!("PostStartHook failed: {error}"));
+                    self.events.warning(
+                        now,
+                        container,
+                        "FailedPostStartHook",
+                        format!("PostStartHook failed: {error}"),
+                    );
                     if let Some(held) = &self.held {
                         self.mem.condemned.insert(id.clone(), kill_grace(&held.pod, None));
                     }
@@ -430,8 +540,15 @@ impl Reconciler {
                 }
             }
             Err((reason, message)) => {
-                self.events.warning(now, container, "Failed", format!("Error: {message}"));
-                let failure = next_failure(self.mem.failures.get(container), &reason, message, now, IMAGE_CURVE);
+                self.events
+                    .warning(now, container, "Failed", format!("Error: {message}"));
+                let failure = next_failure(
+                    self.mem.failures.get(container),
+                    &reason,
+                    message,
+                    now,
+                    IMAGE_CURVE,
+                );
                 self.mem.failures.insert(container.to_owned(), failure);
                 self.relist();
             }
@@ -440,16 +557,24 @@ impl Reconciler {
 
     fn all_running(&self) -> bool {
         let Some(held) = &self.held else { return false };
-        held.pod.containers.iter().all(|container| self.seen.newest(&container.name).is_some())
+        held.pod
+            .containers
+            .iter()
+            .all(|container| self.seen.newest(&container.name).is_some())
     }
 
     /// A run without a startup probe has started once its start is done; without a readiness probe it is ready then.
     fn mark_started(&mut self) {
         let Some(held) = &self.held else { return };
         for run in self.seen.runs.values() {
-            let Some((_, container)) = find(&held.pod, &run.name) else { continue };
+            let Some((_, container)) = find(&held.pod, &run.name) else {
+                continue;
+            };
             let starting = self.mem.busy.contains(&Op::Start(run.name.clone()));
-            if !matches!(run.phase, Phase::Running { .. }) || starting || self.mem.condemned.contains_key(&run.id) {
+            if !matches!(run.phase, Phase::Running { .. })
+                || starting
+                || self.mem.condemned.contains_key(&run.id)
+            {
                 continue;
             }
             if container.startup.is_none() {
@@ -462,9 +587,19 @@ impl Reconciler {
     }
 
     fn probed(&mut self, report: Report, now: Timestamp) {
-        let Some(run) = self.seen.runs.get(&report.run_id).filter(|run| run.is_alive()).cloned() else { return };
+        let Some(run) = self
+            .seen
+            .runs
+            .get(&report.run_id)
+            .filter(|run| run.is_alive())
+            .cloned()
+        else {
+            return;
+        };
         let Some(held) = &self.held else { return };
-        let Some((_, container)) = find(&held.pod, &run.name) else { return };
+        let Some((_, container)) = find(&held.pod, &run.name) else {
+            return;
+        };
         let probe = match report.kind {
             Kind::Liveness => container.liveness.as_ref(),
             Kind::Readiness => container.readiness.as_ref(),
@@ -472,7 +607,12 @@ impl Reconciler {
         };
         match (report.verdict, report.kind) {
             (Verdict::Missed(text), kind) => {
-                self.events.warning(now, &run.name, "Unhealthy", format!("{} probe failed: {text}", kind.word()));
+                self.events.warning(
+                    now,
+                    &run.name,
+                    "Unhealthy",
+                    format!("{} probe failed: {text}", kind.word()),
+                );
             }
             (Verdict::Passes, Kind::Startup) => {
                 self.mem.started.insert(run.id);
@@ -499,7 +639,11 @@ impl Reconciler {
         let alive = |ids: &std::collections::BTreeSet<String>| ids.iter().cloned().collect();
         Record {
             pod: self.held.as_ref().map(|held| (*held.pod).clone()),
-            stop_deadline_ms: self.held.as_ref().and_then(|held| held.stop.as_ref()).map(|s| s.deadline.as_millisecond()),
+            stop_deadline_ms: self
+                .held
+                .as_ref()
+                .and_then(|held| held.stop.as_ref())
+                .map(|s| s.deadline.as_millisecond()),
             stop_reason: self
                 .held
                 .as_ref()
@@ -542,7 +686,9 @@ impl Reconciler {
         self.saved = record.clone();
         let (store, version, messages) = (self.store.clone(), self.version, self.messages.clone());
         tokio::task::spawn_blocking(move || {
-            let result = store.save(version, &record).map_err(|error| crate::error_chain(&error));
+            let result = store
+                .save(version, &record)
+                .map_err(|error| crate::error_chain(&error));
             if messages.blocking_send(Message::Saved(result)).is_err() {
                 tracing::debug!("the reconciler ended before its state was stored");
             }
@@ -555,9 +701,20 @@ type Curve = (Duration, Duration);
 const IMAGE_CURVE: Curve = (restart::FIRST, restart::LONGEST);
 const SANDBOX_CURVE: Curve = (Duration::from_secs(1), Duration::from_secs(60));
 
-fn next_failure(before: Option<&Failure>, reason: &str, message: String, now: Timestamp, curve: Curve) -> Failure {
+fn next_failure(
+    before: Option<&Failure>,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+    curve: Curve,
+) -> Failure {
     let backoff = before.map_or(curve.0, |failure| failure.backoff.saturating_mul(2).min(curve.1));
-    Failure { reason: reason.into(), message, at: now, backoff }
+    Failure {
+        reason: reason.into(),
+        message,
+        at: now,
+        backoff,
+    }
 }
 
 fn answer(reply: super::message::Reply, result: Result<(), Refusal>) {

@@ -19,7 +19,10 @@ pub(crate) struct EventLog {
 impl EventLog {
     /// Numbers start at the time the agent started, so that they go on growing after a restart of the agent.
     pub(crate) fn new(started_at: Timestamp) -> Self {
-        Self { events: VecDeque::new(), next_id: u64::try_from(started_at.as_microsecond()).unwrap_or(1) }
+        Self {
+            events: VecDeque::new(),
+            next_id: u64::try_from(started_at.as_microsecond()).unwrap_or(1),
+        }
     }
 
     pub(crate) fn normal(&mut self, at: Timestamp, container: &str, reason: &str, message: String) {

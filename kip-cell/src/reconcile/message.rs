@@ -16,10 +16,7 @@ pub(crate) enum Refusal {
     #[error("the agent holds no pod")]
     NoPod,
     #[error("the agent holds pod {held}, and a cell is never used for a second pod ({asked})")]
-    OtherPod {
-        held: String,
-        asked: String,
-    },
+    OtherPod { held: String, asked: String },
     #[error("{0}")]
     Immutable(String),
     #[error("the pod could not be stored: {0}")]

@@ -117,7 +117,11 @@ impl Reconciler {
         let (messages, inbox) = mpsc::channel(QUEUE);
         let uid = record.pod.as_ref().map(|pod| pod.uid.as_str());
         let (publisher, status, view) = Publisher::new(&setup.host.boot_id, uid, started_at, record.marks);
-        let handle = Handle { messages: messages.clone(), status, view };
+        let handle = Handle {
+            messages: messages.clone(),
+            status,
+            view,
+        };
         let held = record.pod.clone().map(|pod| Held {
             folders: Folders::new(&setup.state_dir, &pod),
             pod: Arc::new(pod),
@@ -188,11 +192,16 @@ impl Reconciler {
 
     fn next_wake(&self, now: Timestamp, wake_at: Option<Timestamp>, publish_at: Option<Instant>) -> Instant {
         let decided = wake_at.map(|at| {
-            let wait = Duration::try_from(at.duration_since(now).max(SignedDuration::ZERO)).unwrap_or_default();
+            let wait =
+                Duration::try_from(at.duration_since(now).max(SignedDuration::ZERO)).unwrap_or_default();
             // One millisecond more, so that the moment has certainly passed when it is looked at again.
             Instant::now() + wait + Duration::from_millis(1)
         });
-        [Some(self.relist_at), decided, publish_at].into_iter().flatten().min().unwrap_or(self.relist_at)
+        [Some(self.relist_at), decided, publish_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.relist_at)
     }
 
     /// Decides and starts work. Answers when to look again.
@@ -201,7 +210,11 @@ impl Reconciler {
         if !self.listed {
             return None;
         }
-        let Plan { actions, wake_at, finished } = decide(&held.pod, held.stop.as_ref(), &self.seen, &self.mem, now);
+        let Plan {
+            actions,
+            wake_at,
+            finished,
+        } = decide(&held.pod, held.stop.as_ref(), &self.seen, &self.mem, now);
         for action in actions {
             self.start(action, now);
         }
@@ -232,39 +245,85 @@ impl Reconciler {
             Action::PrepareVolumes => self.spawn(op, ops::prepare_volumes(context)),
             Action::RunSandbox { attempt } => self.spawn(op, ops::run_sandbox(context, attempt)),
             Action::EnsureImage { container } => {
-                let Some((_, container)) = find(&pod, &container) else { return };
+                let Some((_, container)) = find(&pod, &container) else {
+                    return;
+                };
                 self.spawn(op, ops::ensure_image(context, container.clone()));
             }
-            Action::Start { container, attempt, backoff, sandbox_id } => {
-                let Some((_, container)) = find(&pod, &container) else { return };
+            Action::Start {
+                container,
+                attempt,
+                backoff,
+                sandbox_id,
+            } => {
+                let Some((_, container)) = find(&pod, &container) else {
+                    return;
+                };
                 // An image is used for one start; the next looks again.
                 let image = self.mem.images.remove(&container.name);
                 let sandbox = self.seen.sandboxes.get(&sandbox_id).cloned();
-                let (Some(crate::pod::model::ImageState::Ready(image)), Some(sandbox)) = (image, sandbox) else { return };
+                let (Some(crate::pod::model::ImageState::Ready(image)), Some(sandbox)) = (image, sandbox)
+                else {
+                    return;
+                };
                 self.mem.failures.remove(&container.name);
-                let order = ops::StartOrder { container: container.clone(), attempt, backoff, sandbox, image };
+                let order = ops::StartOrder {
+                    container: container.clone(),
+                    attempt,
+                    backoff,
+                    sandbox,
+                    image,
+                };
                 self.spawn(op, ops::start(context, order));
             }
             Action::Stop { id, deadline } => {
-                let Some(run) = self.seen.runs.get(&id).cloned() else { return };
+                let Some(run) = self.seen.runs.get(&id).cloned() else {
+                    return;
+                };
                 let ip = self.pod_ip();
                 let hook = find(&pod, &run.name).and_then(|(_, container)| container.pre_stop.clone());
-                self.events.normal(now, &run.name, "Killing", format!("Stopping container {}", run.name));
+                self.events.normal(
+                    now,
+                    &run.name,
+                    "Killing",
+                    format!("Stopping container {}", run.name),
+                );
                 let (sender, receiver) = watch::channel(deadline);
                 self.deadlines.insert(id, sender);
                 self.spawn(op, ops::stop(context, run, ip, hook, receiver));
             }
             Action::StopSandbox { id } => self.spawn(op, async move {
-                let result = context.runtime.stop_sandbox(&id).await.map_err(|error| error.to_string());
-                Done::SandboxStopped { id, result: pause_after(result).await }
+                let result = context
+                    .runtime
+                    .stop_sandbox(&id)
+                    .await
+                    .map_err(|error| error.to_string());
+                Done::SandboxStopped {
+                    id,
+                    result: pause_after(result).await,
+                }
             }),
             Action::RemoveContainer { id } => self.spawn(op, async move {
-                let result = context.runtime.remove_container(&id).await.map_err(|error| error.to_string());
-                Done::ContainerRemoved { id, result: pause_after(result).await }
+                let result = context
+                    .runtime
+                    .remove_container(&id)
+                    .await
+                    .map_err(|error| error.to_string());
+                Done::ContainerRemoved {
+                    id,
+                    result: pause_after(result).await,
+                }
             }),
             Action::RemoveSandbox { id } => self.spawn(op, async move {
-                let result = context.runtime.remove_sandbox(&id).await.map_err(|error| error.to_string());
-                Done::SandboxRemoved { id, result: pause_after(result).await }
+                let result = context
+                    .runtime
+                    .remove_sandbox(&id)
+                    .await
+                    .map_err(|error| error.to_string());
+                Done::SandboxRemoved {
+                    id,
+                    result: pause_after(result).await,
+                }
             }),
         }
     }
@@ -310,7 +369,9 @@ impl Reconciler {
 
     /// Frees the pod's mounts and memory once it is over. Logs stay.
     fn release(&mut self) {
-        let Some(held) = self.held.as_ref().filter(|_| !self.released) else { return };
+        let Some(held) = self.held.as_ref().filter(|_| !self.released) else {
+            return;
+        };
         self.released = true;
         let folders = held.folders.clone();
         tokio::task::spawn_blocking(move || {
@@ -326,16 +387,31 @@ impl Reconciler {
         let mut wanted = BTreeMap::new();
         if held.stop.is_none() {
             for run in self.seen.runs.values() {
-                let crate::pod::model::Phase::Running { started_at } = run.phase else { continue };
-                let Some((_, container)) = find(&held.pod, &run.name) else { continue };
-                if self.mem.condemned.contains_key(&run.id) || self.mem.busy.contains(&Op::Start(run.name.clone())) {
+                let crate::pod::model::Phase::Running { started_at } = run.phase else {
+                    continue;
+                };
+                let Some((_, container)) = find(&held.pod, &run.name) else {
+                    continue;
+                };
+                if self.mem.condemned.contains_key(&run.id)
+                    || self.mem.busy.contains(&Op::Start(run.name.clone()))
+                {
                     continue;
                 }
                 let has_started = self.mem.started.contains(&run.id);
                 let all = [
-                    (probes::Kind::Startup, container.startup.as_ref().filter(|_| !has_started)),
-                    (probes::Kind::Liveness, container.liveness.as_ref().filter(|_| has_started)),
-                    (probes::Kind::Readiness, container.readiness.as_ref().filter(|_| has_started)),
+                    (
+                        probes::Kind::Startup,
+                        container.startup.as_ref().filter(|_| !has_started),
+                    ),
+                    (
+                        probes::Kind::Liveness,
+                        container.liveness.as_ref().filter(|_| has_started),
+                    ),
+                    (
+                        probes::Kind::Readiness,
+                        container.readiness.as_ref().filter(|_| has_started),
+                    ),
                 ];
                 for (kind, probe) in all {
                     if let Some(probe) = probe {
@@ -361,13 +437,22 @@ impl Reconciler {
                 container_id: id.clone(),
                 pod_ip: pod_ip.clone(),
             };
-            let task = tokio::spawn(probes::watch(kind, probe, target, started_at, self.messages.clone()));
+            let task = tokio::spawn(probes::watch(
+                kind,
+                probe,
+                target,
+                started_at,
+                self.messages.clone(),
+            ));
             self.probes.insert((id, kind), task.abort_handle());
         }
     }
 
     fn pod_ip(&self) -> String {
-        self.seen.sandbox().and_then(|sandbox| sandbox.ips.first().cloned()).unwrap_or_default()
+        self.seen
+            .sandbox()
+            .and_then(|sandbox| sandbox.ips.first().cloned())
+            .unwrap_or_default()
     }
 }
 

@@ -24,12 +24,30 @@ pub(super) async fn list(runtime: &Runtime, pod: &Pod, folders: &Folders) -> Res
     let labels = [(LABEL_UID, pod.uid.as_str())];
     let (sandboxes, containers) =
         tokio::try_join!(runtime.list_sandboxes(&labels), runtime.list_containers(&labels))?;
-    let sandboxes = try_join_all(sandboxes.iter().map(|sandbox| found(runtime.sandbox_status(&sandbox.id))));
-    let containers = try_join_all(containers.iter().map(|container| found(runtime.container_status(&container.id))));
+    let sandboxes = try_join_all(
+        sandboxes
+            .iter()
+            .map(|sandbox| found(runtime.sandbox_status(&sandbox.id))),
+    );
+    let containers = try_join_all(
+        containers
+            .iter()
+            .map(|container| found(runtime.container_status(&container.id))),
+    );
     let (sandboxes, containers) = tokio::try_join!(sandboxes, containers)?;
     Ok(Observed {
-        sandboxes: sandboxes.into_iter().flatten().map(sandbox).map(|s| (s.id.clone(), s)).collect(),
-        runs: containers.into_iter().flatten().map(|s| run(s, pod, folders)).map(|r| (r.id.clone(), r)).collect(),
+        sandboxes: sandboxes
+            .into_iter()
+            .flatten()
+            .map(sandbox)
+            .map(|s| (s.id.clone(), s))
+            .collect(),
+        runs: containers
+            .into_iter()
+            .flatten()
+            .map(|s| run(s, pod, folders))
+            .map(|r| (r.id.clone(), r))
+            .collect(),
     })
 }
 
@@ -50,7 +68,10 @@ pub(super) fn sandbox(status: PodSandboxStatus) -> Sandbox {
         ready: status.state() == PodSandboxState::SandboxReady,
         attempt: status.metadata.map_or(0, |metadata| metadata.attempt),
         created_at: time(status.created_at),
-        ips: first.into_iter().chain(network.additional_ips.into_iter().map(|ip| ip.ip)).collect(),
+        ips: first
+            .into_iter()
+            .chain(network.additional_ips.into_iter().map(|ip| ip.ip))
+            .collect(),
         id: status.id,
     }
 }
@@ -60,7 +81,9 @@ pub(super) fn run(status: ContainerStatus, pod: &Pod, folders: &Folders) -> Run 
     let metadata = status.metadata.clone().unwrap_or_default();
     let phase = match status.state() {
         ContainerState::ContainerCreated => Phase::Created,
-        ContainerState::ContainerRunning => Phase::Running { started_at: time(status.started_at) },
+        ContainerState::ContainerRunning => Phase::Running {
+            started_at: time(status.started_at),
+        },
         ContainerState::ContainerUnknown => Phase::Unknown,
         ContainerState::ContainerExited => Phase::Exited(Exit {
             code: status.exit_code,
@@ -70,7 +93,10 @@ pub(super) fn run(status: ContainerStatus, pod: &Pod, folders: &Folders) -> Run 
             finished_at: time(status.finished_at),
         }),
     };
-    let seconds = status.annotations.get(NOTE_BACKOFF).and_then(|seconds| seconds.parse().ok());
+    let seconds = status
+        .annotations
+        .get(NOTE_BACKOFF)
+        .and_then(|seconds| seconds.parse().ok());
     Run {
         phase,
         name: metadata.name,
@@ -110,7 +136,9 @@ fn message(status: &ContainerStatus, name: &str, attempt: u32, pod: &Pod, folder
 
 /// The last bytes of a file, empty when there is none: a container need not write a message.
 fn read_end(path: &Path, most: u64) -> String {
-    let Ok(mut file) = std::fs::File::open(path) else { return String::new() };
+    let Ok(mut file) = std::fs::File::open(path) else {
+        return String::new();
+    };
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let mut bytes = Vec::new();
     if file.seek(SeekFrom::Start(length.saturating_sub(most))).is_ok() {

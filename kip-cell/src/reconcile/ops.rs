@@ -33,7 +33,12 @@ impl Context {
     }
 
     fn sandbox_config(&self, attempt: u32) -> crate::cri::v1::PodSandboxConfig {
-        spec::sandbox(&self.pod, &self.cell, attempt, &self.folders.logs().to_string_lossy())
+        spec::sandbox(
+            &self.pod,
+            &self.cell,
+            attempt,
+            &self.folders.logs().to_string_lossy(),
+        )
     }
 }
 
@@ -43,7 +48,9 @@ pub(super) async fn prepare_volumes(context: Context) -> Done {
     let result = blocking(move || folders.prepare(&pod)).await;
     Done::Volumes(match result {
         Ok(Ok(remarks)) => Ok(remarks),
-        Ok(Err((volume, error))) => Err(format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}")),
+        Ok(Err((volume, error))) => Err(format!(
+            "MountVolume.SetUp failed for volume \"{volume}\" : {error}"
+        )),
         Err(error) => Err(error),
     })
 }
@@ -55,12 +62,15 @@ pub(super) async fn run_sandbox(context: Context, attempt: u32) -> Done {
 
 async fn make_sandbox(context: &Context, attempt: u32) -> Result<Sandbox, String> {
     let logs = context.folders.logs().to_path_buf();
-    blocking(move || std::fs::create_dir_all(&logs).map_err(|error| format!("cannot create {}: {error}", logs.display())))
-        .await??;
+    blocking(move || {
+        std::fs::create_dir_all(&logs).map_err(|error| format!("cannot create {}: {error}", logs.display()))
+    })
+    .await??;
     let created = context.runtime.run_sandbox(context.sandbox_config(attempt)).await;
     let id = created.map_err(|error| format!("Failed to create pod sandbox: {error}"))?;
     let status = context.runtime.sandbox_status(&id).await;
-    let mut sandbox = observe::sandbox(status.map_err(|error| format!("Failed to read the pod sandbox: {error}"))?);
+    let mut sandbox =
+        observe::sandbox(status.map_err(|error| format!("Failed to read the pod sandbox: {error}"))?);
     if context.pod.host_network && sandbox.ips.is_empty() {
         sandbox.ips.extend(crate::host::primary_address());
     }
@@ -70,15 +80,25 @@ async fn make_sandbox(context: &Context, attempt: u32) -> Result<Sandbox, String
 /// Makes sure of a container's image, pulling it where the policy says so.
 pub(super) async fn ensure_image(context: Context, container: Container) -> Done {
     let name = container.name.clone();
-    Done::Image { result: fetch(&context, &container).await, container: name, image: container.image }
+    Done::Image {
+        result: fetch(&context, &container).await,
+        container: name,
+        image: container.image,
+    }
 }
 
-async fn fetch(context: &Context, container: &Container) -> Result<(Image, Option<Duration>), (String, String)> {
+async fn fetch(
+    context: &Context,
+    container: &Container,
+) -> Result<(Image, Option<Duration>), (String, String)> {
     let wanted = &container.image;
     let because = |reason: &str, message: String| (reason.to_owned(), message);
     image::check(wanted).map_err(|message| because("InvalidImageName", message))?;
     let inspect = |error: crate::cri::CallError| {
-        because("ImageInspectError", format!("Failed to inspect image \"{wanted}\": {error}"))
+        because(
+            "ImageInspectError",
+            format!("Failed to inspect image \"{wanted}\": {error}"),
+        )
     };
     let mut pulled = None;
     let mut found = None;
@@ -90,18 +110,39 @@ async fn fetch(context: &Context, container: &Container) -> Result<(Image, Optio
             let message = format!("Container image \"{wanted}\" is not present with pull policy of Never");
             return Err(because("ErrImageNeverPull", message));
         }
-        context.tell(Message::Pulling { container: container.name.clone(), image: wanted.clone() }).await;
+        context
+            .tell(Message::Pulling {
+                container: container.name.clone(),
+                image: wanted.clone(),
+            })
+            .await;
         let began = tokio::time::Instant::now();
         let auth = image::credentials(wanted, &context.pod.pull_secrets);
-        let result = context.runtime.pull_image(wanted, auth, context.sandbox_config(0)).await;
+        let result = context
+            .runtime
+            .pull_image(wanted, auth, context.sandbox_config(0))
+            .await;
         let reference = result.map_err(|error| because("ErrImagePull", error.to_string()))?;
         pulled = Some(began.elapsed());
         found = context.runtime.image_status(&reference).await.map_err(inspect)?;
     }
-    let missing = || because("ErrImagePull", format!("image \"{wanted}\" was pulled and is gone again"));
+    let missing = || {
+        because(
+            "ErrImagePull",
+            format!("image \"{wanted}\" was pulled and is gone again"),
+        )
+    };
     let image = found.ok_or_else(missing)?;
     let uid = image.uid.map(|uid| uid.value);
-    Ok((Image { name: wanted.clone(), id: image.id, uid, username: image.username }, pulled))
+    Ok((
+        Image {
+            name: wanted.clone(),
+            id: image.id,
+            uid,
+            username: image.username,
+        },
+        pulled,
+    ))
 }
 
 /// One start of a container.
@@ -134,15 +175,25 @@ pub(super) async fn start(context: Context, order: StartOrder) -> Done {
 
 async fn create_and_start(context: &Context, order: &StartOrder) -> Result<Run, (String, String)> {
     let config_error = |message: String| ("CreateContainerConfigError".to_owned(), message);
-    let (folders, pod, container) = (context.folders.clone(), context.pod.clone(), order.container.clone());
+    let (folders, pod, container) = (
+        context.folders.clone(),
+        context.pod.clone(),
+        order.container.clone(),
+    );
     let (attempt, ips) = (order.attempt, order.sandbox.ips.clone());
     let mounts = blocking(move || {
         folders.write_hosts(&pod, &ips)?;
         folders.mounts(&pod, &container, attempt)
     });
-    let mounts = mounts.await.map_err(config_error)?.map_err(|error: VolumeError| {
-        config_error(format!("failed to prepare mounts for container \"{}\": {error}", order.container.name))
-    })?;
+    let mounts = mounts
+        .await
+        .map_err(config_error)?
+        .map_err(|error: VolumeError| {
+            config_error(format!(
+                "failed to prepare mounts for container \"{}\": {error}",
+                order.container.name
+            ))
+        })?;
     let start = spec::Start {
         attempt: order.attempt,
         backoff: order.backoff,
@@ -151,11 +202,19 @@ async fn create_and_start(context: &Context, order: &StartOrder) -> Result<Run, 
         pod_ips: &order.sandbox.ips,
         mounts,
     };
-    let config = spec::container(&context.pod, &order.container, &context.cell, start).map_err(config_error)?;
+    let config =
+        spec::container(&context.pod, &order.container, &context.cell, start).map_err(config_error)?;
     let sandbox_config = context.sandbox_config(order.sandbox.attempt);
-    let created = context.runtime.create_container(&order.sandbox.id, config, sandbox_config).await;
+    let created = context
+        .runtime
+        .create_container(&order.sandbox.id, config, sandbox_config)
+        .await;
     let id = created.map_err(|error| ("CreateContainerError".to_owned(), error.to_string()))?;
-    context.tell(Message::Created { container: order.container.name.clone() }).await;
+    context
+        .tell(Message::Created {
+            container: order.container.name.clone(),
+        })
+        .await;
     let started = context.runtime.start_container(&id).await;
     let status = context.runtime.container_status(&id).await;
     let status = status.map_err(|error| ("RunContainerError".to_owned(), error.to_string()))?;
@@ -185,7 +244,11 @@ pub(super) async fn stop(
     mut deadline: watch::Receiver<Timestamp>,
 ) -> Done {
     if let Some(hook) = pre_stop.filter(|_| !remaining(*deadline.borrow()).is_zero()) {
-        let target = probes::Target { runtime: context.runtime.clone(), container_id: run.id.clone(), pod_ip };
+        let target = probes::Target {
+            runtime: context.runtime.clone(),
+            container_id: run.id.clone(),
+            pod_ip,
+        };
         let mut hook = std::pin::pin!(probes::run_hook(&target, &hook));
         loop {
             let left = remaining(*deadline.borrow_and_update());
@@ -214,10 +277,19 @@ pub(super) async fn stop(
         }
     };
     if let Err(error) = result {
-        return Done::Stopped { id: run.id, result: Err(error.to_string()) };
+        // Decided again after this, so not at once.
+        tokio::time::sleep(super::RETRY_PAUSE).await;
+        return Done::Stopped {
+            id: run.id,
+            result: Err(error.to_string()),
+        };
     }
     let result = match context.runtime.container_status(&run.id).await {
-        Ok(status) => Ok(Some(Box::new(observe::run(status, &context.pod, &context.folders)))),
+        Ok(status) => Ok(Some(Box::new(observe::run(
+            status,
+            &context.pod,
+            &context.folders,
+        )))),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.to_string()),
     };
@@ -257,11 +329,15 @@ pub(super) async fn refresh(context: Context, id: String) {
 
 /// Time left until a moment.
 fn remaining(deadline: Timestamp) -> Duration {
-    let left = deadline.duration_since(Timestamp::now()).max(SignedDuration::ZERO);
+    let left = deadline
+        .duration_since(Timestamp::now())
+        .max(SignedDuration::ZERO);
     Duration::try_from(left).unwrap_or(Duration::ZERO)
 }
 
 /// Runs blocking work beside the loop.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| format!("the agent failed inside: {error}"))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| format!("the agent failed inside: {error}"))
 }

@@ -30,9 +30,15 @@ impl Publisher {
         pod_uid: Option<&str>,
         started_at: Timestamp,
         stored: Option<StartMarks>,
-    ) -> (Self, watch::Receiver<Arc<StatusSnapshot>>, watch::Receiver<Arc<View>>) {
-        let marks =
-            stored.unwrap_or(StartMarks { agent_started_at: Some(proto_time(started_at)), ..Default::default() });
+    ) -> (
+        Self,
+        watch::Receiver<Arc<StatusSnapshot>>,
+        watch::Receiver<Arc<View>>,
+    ) {
+        let marks = stored.unwrap_or(StartMarks {
+            agent_started_at: Some(proto_time(started_at)),
+            ..Default::default()
+        });
         let first = StatusSnapshot {
             boot_id: boot_id.into(),
             marks: Some(marks),
@@ -41,7 +47,13 @@ impl Publisher {
         };
         let (status, status_receiver) = watch::channel(Arc::new(first));
         let (view, view_receiver) = watch::channel(Arc::default());
-        let this = Self { status, view, marks, boot_id: boot_id.into(), published_at: None };
+        let this = Self {
+            status,
+            view,
+            marks,
+            boot_id: boot_id.into(),
+            published_at: None,
+        };
         (this, status_receiver, view_receiver)
     }
 
@@ -76,7 +88,11 @@ impl Reconciler {
         if self.held.is_some() && !self.listed && self.runtime_down.is_none() {
             return None;
         }
-        let due = self.publisher.published_at.map(|at| at + COALESCE).filter(|due| *due > Instant::now());
+        let due = self
+            .publisher
+            .published_at
+            .map(|at| at + COALESCE)
+            .filter(|due| *due > Instant::now());
         let last = self.publisher.status.borrow().clone();
         let mut next = self.snapshot(now);
         next.sequence = last.sequence;
@@ -112,14 +128,23 @@ impl Reconciler {
             return snapshot;
         }
         let stopping = held.stop.is_some();
-        let view = project::View { pod: &held.pod, seen: &self.seen, mem: &self.mem, stopping, now };
+        let view = project::View {
+            pod: &held.pod,
+            seen: &self.seen,
+            mem: &self.mem,
+            stopping,
+            now,
+        };
         let sandbox = self.seen.sandbox();
         let newest = self.seen.sandboxes.values().max_by_key(|sandbox| sandbox.attempt);
         snapshot.pod_uid.clone_from(&held.pod.uid);
         snapshot.observed_generation = held.pod.generation;
         snapshot.sandbox_ready = sandbox.is_some();
         // The addresses of a pod that ended stay in its status.
-        snapshot.pod_ips = sandbox.or(newest).map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
+        snapshot.pod_ips = sandbox
+            .or(newest)
+            .map(|sandbox| sandbox.ips.clone())
+            .unwrap_or_default();
         snapshot.sandbox_started_at = sandbox.or(newest).map(|sandbox| proto_time(sandbox.created_at));
         snapshot.init_containers = project::init_statuses(view);
         snapshot.containers = project::main_statuses(view);

@@ -1,0 +1,289 @@
+//! The reconciler against a scripted runtime: failures a real one would not give on demand.
+
+mod fake;
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kip_cell_api::v1::container_state::State;
+use kip_cell_api::v1::{Pod, PullSecret, StatusSnapshot};
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::cri;
+use crate::pod::fixtures;
+use fake::{Call, Fake};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Bench {
+    handle: Handle,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Bench {
+    fn start(folder: &Path, socket: &Path) -> Self {
+        let runtime = Runtime::new(socket);
+        let setup = Setup {
+            runtime: runtime.clone(),
+            host: Host::read(),
+            state_dir: folder.join("state"),
+            cgroup_parent: String::new(),
+        };
+        let (reconciler, handle) = Reconciler::new(setup, Timestamp::now()).expect("state");
+        let messages = handle.messages.clone();
+        let (sender, mut events) = mpsc::channel(8);
+        let forward = async move {
+            while let Some(event) = events.recv().await {
+                drop(messages.send(Message::Runtime(event)).await);
+            }
+        };
+        let tasks = vec![
+            tokio::spawn(reconciler.run()),
+            tokio::spawn(cri::watch(runtime, sender)),
+            tokio::spawn(forward),
+        ];
+        Self { handle, tasks }
+    }
+
+    async fn ask(&self, message: impl FnOnce(message::Reply) -> Message) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.messages.send(message(reply)).await.expect("runs");
+        answer.await.expect("answers")
+    }
+
+    async fn deploy(&self, pod: &Pod) -> Result<(), Refusal> {
+        let pod = Box::new(pod.clone());
+        self.ask(|reply| Message::Deploy(pod, reply)).await
+    }
+
+    async fn stop(&self, pod: &Pod) -> Result<(), Refusal> {
+        let (pod_uid, deadline) = (pod.uid.clone(), Timestamp::now() + SignedDuration::from_secs(1));
+        self.ask(|reply| Message::Stop {
+            pod_uid,
+            deadline,
+            reason: "Deleted".into(),
+            reply,
+        })
+        .await
+    }
+
+    async fn wait(&self, what: &str, condition: impl Fn(&StatusSnapshot) -> bool) -> StatusSnapshot {
+        let mut status = self.handle.status.clone();
+        let waited = tokio::time::timeout(PATIENCE, status.wait_for(|status| condition(status))).await;
+        match waited {
+            Ok(found) => found.expect("runs").as_ref().clone(),
+            Err(_) => panic!(
+                "waited in vain until {what}; last: {:#?}",
+                self.handle.status.borrow()
+            ),
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+fn reason(status: &StatusSnapshot) -> String {
+    match status
+        .containers
+        .first()
+        .and_then(|c| c.state.clone())
+        .and_then(|state| state.state)
+    {
+        Some(State::Waiting(waiting)) => waiting.reason,
+        Some(State::Running(_)) => "Running".into(),
+        Some(State::Terminated(terminated)) => terminated.reason,
+        None => String::new(),
+    }
+}
+
+fn runs(status: &StatusSnapshot) -> bool {
+    reason(status) == "Running"
+}
+
+/// A runtime that is not there yet is waited for, and the user is told what is missing.
+#[tokio::test]
+async fn missing_socket_is_reported_and_awaited() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let bench = Bench::start(folder.path(), &socket);
+    let pod = fixtures::pod("Always", &["c"]);
+    bench.deploy(&pod).await.expect("deploy");
+    let status = bench
+        .wait("the error shows", |status| !status.sandbox_error.is_empty())
+        .await;
+    assert!(
+        status.sandbox_error.contains("cri.sock"),
+        "{}",
+        status.sandbox_error
+    );
+    assert!(
+        status.containers.is_empty(),
+        "nothing is known of the containers, so nothing is said"
+    );
+    let _fake = Fake::serve(&socket);
+    let status = bench.wait("it runs", runs).await;
+    assert_eq!(status.sandbox_error, "");
+}
+
+/// A network that fails at first must not cost the pod; what was wrong is shown meanwhile.
+#[tokio::test]
+async fn sandbox_is_tried_again() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let fake = Fake::serve(&socket);
+    fake.fail(Call::RunPodSandbox, "no more addresses");
+    let bench = Bench::start(folder.path(), &socket);
+    bench
+        .deploy(&fixtures::pod("Always", &["c"]))
+        .await
+        .expect("deploy");
+    let status = bench
+        .wait("the error shows", |status| !status.sandbox_error.is_empty())
+        .await;
+    assert_eq!(
+        status.sandbox_error,
+        "Failed to create pod sandbox: no more addresses"
+    );
+    bench.wait("it runs", runs).await;
+    assert_eq!(fake.count(Call::RunPodSandbox), 2);
+}
+
+/// What the runtime says about a container it cannot create reaches the user; a corrected pod starts at once.
+#[tokio::test]
+async fn create_error_is_shown_and_cleared_by_an_update() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let fake = Fake::serve(&socket);
+    fake.fail(Call::CreateContainer, "no such device");
+    let bench = Bench::start(folder.path(), &socket);
+    let mut pod = fixtures::pod("Always", &["c"]);
+    bench.deploy(&pod).await.expect("deploy");
+    let status = bench
+        .wait("the error shows", |status| {
+            reason(status) == "CreateContainerError"
+        })
+        .await;
+    assert!(
+        status
+            .events
+            .iter()
+            .any(|event| event.message == "Error: no such device"),
+        "{status:#?}"
+    );
+    pod.generation = 2;
+    let update = Box::new(pod.clone());
+    bench
+        .ask(|reply| Message::Update(update, reply))
+        .await
+        .expect("update");
+    let status = bench.wait("it runs", runs).await;
+    assert_eq!(
+        (status.containers[0].restart_count, status.observed_generation),
+        (0, 2)
+    );
+}
+
+/// A private image is pulled with the pod's own secret, and the result is used by its id.
+#[tokio::test]
+async fn pull_uses_the_matching_secret() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let fake = Fake::serve(&socket);
+    fake.forget_images();
+    let bench = Bench::start(folder.path(), &socket);
+    let mut pod = fixtures::pod("Always", &["c"]);
+    pod.containers[0].image = "r.example.com/team/app:1".into();
+    let secret = |registry: &str| PullSecret {
+        registry: registry.into(),
+        username: registry.into(),
+        ..Default::default()
+    };
+    pod.pull_secrets = vec![secret("other.example.com"), secret("r.example.com/team")];
+    bench.deploy(&pod).await.expect("deploy");
+    bench.wait("it runs", runs).await;
+    assert_eq!(fake.pull_users(), ["r.example.com/team"]);
+}
+
+/// Deleting a pod whose image is still being pulled must not wait for the pull.
+#[tokio::test]
+async fn stop_abandons_a_pull() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let fake = Fake::serve(&socket);
+    fake.forget_images();
+    fake.hang_pulls();
+    let bench = Bench::start(folder.path(), &socket);
+    let pod = fixtures::pod("Always", &["c"]);
+    bench.deploy(&pod).await.expect("deploy");
+    bench
+        .wait("the pull began", |s| {
+            s.sandbox_ready && s.events.iter().any(|e| e.reason == "Pulling")
+        })
+        .await;
+    bench.stop(&pod).await.expect("stop");
+    let status = bench.wait("the pod has ended", |status| status.finished).await;
+    assert!(status.stopping && !status.sandbox_ready);
+    assert_eq!(fake.count(Call::CreateContainer), 0);
+}
+
+/// A stop that the runtime refuses at first is tried again, and the pod is not called finished before.
+#[tokio::test]
+async fn refused_stop_is_repeated() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let fake = Fake::serve(&socket);
+    let bench = Bench::start(folder.path(), &socket);
+    let pod = fixtures::pod("Always", &["c"]);
+    bench.deploy(&pod).await.expect("deploy");
+    bench.wait("it runs", runs).await;
+    fake.fail(Call::StopContainer, "the shim does not answer");
+    bench.stop(&pod).await.expect("stop");
+    let status = bench.wait("the pod has ended", |status| status.finished).await;
+    assert!(
+        status
+            .events
+            .iter()
+            .any(|event| event.message.contains("the shim does not answer")),
+        "{status:#?}"
+    );
+    assert_eq!(fake.count(Call::StopContainer), 2);
+}
+
+/// The pod and the order to stop it survive the agent; a second pod is refused.
+#[tokio::test]
+async fn desired_state_survives_the_agent() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let fake = Fake::serve(&socket);
+    let pod = fixtures::pod("Always", &["c"]);
+    let bench = Bench::start(folder.path(), &socket);
+    bench.deploy(&pod).await.expect("deploy");
+    let before = bench
+        .wait("it runs", |status| runs(status) && status.containers[0].ready)
+        .await;
+    drop(bench);
+    let bench = Bench::start(folder.path(), &socket);
+    let after = bench
+        .wait("it is known again", |status| status.observed_generation == 1)
+        .await;
+    assert_eq!(after.containers, before.containers);
+    assert_eq!(fake.count(Call::CreateContainer), 1);
+    let mut other = pod.clone();
+    other.uid = "other".into();
+    assert!(matches!(
+        bench.deploy(&other).await,
+        Err(Refusal::OtherPod { .. })
+    ));
+    bench.stop(&pod).await.expect("stop");
+    drop(bench);
+    let bench = Bench::start(folder.path(), &socket);
+    bench
+        .wait("the pod has ended", |status| status.stopping && status.finished)
+        .await;
+}

@@ -38,7 +38,11 @@ pub(super) fn log_options(request: &ReadLogsRequest) -> Result<Options, Status> 
         "" | "All" => None,
         "Stdout" => Some(LogStream::Stdout),
         "Stderr" => Some(LogStream::Stderr),
-        other => return Err(Status::invalid_argument(format!("stream: {other:?} is none of All, Stdout, Stderr"))),
+        other => {
+            return Err(Status::invalid_argument(format!(
+                "stream: {other:?} is none of All, Stdout, Stderr"
+            )));
+        }
     };
     let since = request.since.as_ref().map(|since| {
         from_proto_time(since).ok_or_else(|| Status::invalid_argument("since: is not a moment"))
@@ -55,8 +59,17 @@ pub(super) fn log_options(request: &ReadLogsRequest) -> Result<Options, Status> 
 
 /// Id of the run whose log is meant: the one that runs or ran last, or with `previous` the one before as the status
 /// shows it.
-pub(super) fn logged_run(status: &StatusSnapshot, pod: &str, name: &str, previous: bool) -> Result<String, Status> {
-    let container = status.containers.iter().chain(&status.init_containers).find(|container| container.name == name);
+pub(super) fn logged_run(
+    status: &StatusSnapshot,
+    pod: &str,
+    name: &str,
+    previous: bool,
+) -> Result<String, Status> {
+    let container = status
+        .containers
+        .iter()
+        .chain(&status.init_containers)
+        .find(|container| container.name == name);
     let missing = || Status::not_found(format!("container {name:?} is not in pod {pod:?}"));
     let container = container.ok_or_else(missing)?;
     let state = |state: &Option<ContainerState>| state.as_ref().and_then(|state| state.state.clone());
@@ -66,7 +79,9 @@ pub(super) fn logged_run(status: &StatusSnapshot, pod: &str, name: &str, previou
     };
     let id = if previous {
         ended(&container.last_state).ok_or_else(|| {
-            Status::not_found(format!("previous terminated container {name:?} in pod {pod:?} not found"))
+            Status::not_found(format!(
+                "previous terminated container {name:?} in pod {pod:?} not found"
+            ))
         })?
     } else {
         match state(&container.state) {
@@ -74,10 +89,14 @@ pub(super) fn logged_run(status: &StatusSnapshot, pod: &str, name: &str, previou
             Some(State::Terminated(terminated)) => terminated.container_id,
             Some(State::Waiting(waiting)) => ended(&container.last_state).ok_or_else(|| {
                 let reason = waiting.reason;
-                Status::failed_precondition(format!("container {name:?} in pod {pod:?} is waiting to start: {reason}"))
+                Status::failed_precondition(format!(
+                    "container {name:?} in pod {pod:?} is waiting to start: {reason}"
+                ))
             })?,
             None => {
-                return Err(Status::failed_precondition(format!("container {name:?} in pod {pod:?} is not available")));
+                return Err(Status::failed_precondition(format!(
+                    "container {name:?} in pod {pod:?} is not available"
+                )));
             }
         }
     };
@@ -86,9 +105,12 @@ pub(super) fn logged_run(status: &StatusSnapshot, pod: &str, name: &str, previou
 
 /// Host and port, and path with query, of a URL the runtime gave.
 pub(super) fn split_url(url: &str) -> Result<(String, String), Status> {
-    let wrong = |why: &str| Status::internal(format!("the container runtime's streaming address {url:?} {why}"));
+    let wrong =
+        |why: &str| Status::internal(format!("the container runtime's streaming address {url:?} {why}"));
     let Some(rest) = url.strip_prefix("http://") else {
-        return Err(wrong("is not plain HTTP; leave its streaming server without TLS, it listens on loopback"));
+        return Err(wrong(
+            "is not plain HTTP; leave its streaming server without TLS, it listens on loopback",
+        ));
     };
     let (address, path) = rest.split_once('/').ok_or_else(|| wrong("has no path"))?;
     Ok((address.to_owned(), format!("/{path}")))
@@ -102,7 +124,10 @@ mod tests {
 
     fn with(state: State, last: Option<&str>) -> StatusSnapshot {
         let last = last.map(|id| ContainerState {
-            state: Some(State::Terminated(Terminated { container_id: format!("containerd://{id}"), ..Default::default() })),
+            state: Some(State::Terminated(Terminated {
+                container_id: format!("containerd://{id}"),
+                ..Default::default()
+            })),
         });
         let container = ContainerStatus {
             name: "c".into(),
@@ -111,7 +136,10 @@ mod tests {
             last_state: last,
             ..Default::default()
         };
-        StatusSnapshot { containers: vec![container], ..Default::default() }
+        StatusSnapshot {
+            containers: vec![container],
+            ..Default::default()
+        }
     }
 
     /// `kubectl logs` and `kubectl logs --previous` on a crashing pod must show what its owner looks for.
@@ -119,21 +147,42 @@ mod tests {
     fn which_run() {
         let running = with(State::Running(Running::default()), Some("before"));
         let crashed = with(State::Waiting(Waiting::default()), Some("crash"));
-        let fresh = with(State::Waiting(Waiting { reason: "ContainerCreating".into(), ..Default::default() }), None);
+        let fresh = with(
+            State::Waiting(Waiting {
+                reason: "ContainerCreating".into(),
+                ..Default::default()
+            }),
+            None,
+        );
         assert_eq!(logged_run(&running, "p", "c", false).expect("runs"), "now");
-        assert_eq!(logged_run(&running, "p", "c", true).expect("ran before"), "before");
-        assert_eq!(logged_run(&crashed, "p", "c", false).expect("last crash"), "crash");
+        assert_eq!(
+            logged_run(&running, "p", "c", true).expect("ran before"),
+            "before"
+        );
+        assert_eq!(
+            logged_run(&crashed, "p", "c", false).expect("last crash"),
+            "crash"
+        );
         assert_eq!(logged_run(&crashed, "p", "c", true).expect("last crash"), "crash");
         let code = |result: Result<String, Status>| result.expect_err("refused").code();
-        assert_eq!(code(logged_run(&fresh, "p", "c", false)), tonic::Code::FailedPrecondition);
+        assert_eq!(
+            code(logged_run(&fresh, "p", "c", false)),
+            tonic::Code::FailedPrecondition
+        );
         assert_eq!(code(logged_run(&fresh, "p", "c", true)), tonic::Code::NotFound);
-        assert_eq!(code(logged_run(&fresh, "p", "other", false)), tonic::Code::NotFound);
+        assert_eq!(
+            code(logged_run(&fresh, "p", "other", false)),
+            tonic::Code::NotFound
+        );
     }
 
     #[test]
     fn streaming_url() {
         let (address, path) = split_url("http://127.0.0.1:4431/exec/AbC?x=1").expect("plain");
-        assert_eq!((address.as_str(), path.as_str()), ("127.0.0.1:4431", "/exec/AbC?x=1"));
+        assert_eq!(
+            (address.as_str(), path.as_str()),
+            ("127.0.0.1:4431", "/exec/AbC?x=1")
+        );
         assert!(split_url("https://127.0.0.1:1/x").is_err());
     }
 }

@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use kip_cell_api::v1::cell_server::Cell;
 use kip_cell_api::v1::prepare_stream_request::Kind;
 use kip_cell_api::v1::{
-    DeployPodRequest, DeployPodResponse, GetInfoRequest, GetInfoResponse, LogChunk, Pod, PrepareStreamRequest,
-    PrepareStreamResponse, ReadLogsRequest, StatsRequest, StatsSample, StatusSnapshot, StopPodRequest, StopPodResponse,
-    TunnelFrame, UpdatePodRequest, UpdatePodResponse, WatchStatusRequest,
+    DeployPodRequest, DeployPodResponse, GetInfoRequest, GetInfoResponse, LogChunk, Pod,
+    PrepareStreamRequest, PrepareStreamResponse, ReadLogsRequest, StatsRequest, StatsSample, StatusSnapshot,
+    StopPodRequest, StopPodResponse, TunnelFrame, UpdatePodRequest, UpdatePodResponse, WatchStatusRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -47,13 +47,26 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl CellService {
     pub(crate) fn new(handle: Handle, runtime: Runtime, host: Host, cell: String) -> Self {
-        Self { handle, runtime, host, cell, streaming: Mutex::new(None) }
+        Self {
+            handle,
+            runtime,
+            host,
+            cell,
+            streaming: Mutex::new(None),
+        }
     }
 
-    async fn ask(&self, message: impl FnOnce(oneshot::Sender<Result<(), Refusal>>) -> Message) -> Result<(), Status> {
+    async fn ask(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<(), Refusal>>) -> Message,
+    ) -> Result<(), Status> {
         let gone = || Status::unavailable("the agent is shutting down");
         let (reply, answer) = oneshot::channel();
-        self.handle.messages.send(message(reply)).await.map_err(|_| gone())?;
+        self.handle
+            .messages
+            .send(message(reply))
+            .await
+            .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?.map_err(convert::refusal)
     }
 
@@ -63,18 +76,28 @@ impl CellService {
 
     /// The pod with this uid, else why not.
     fn pod(&self, uid: &str) -> Result<Arc<Pod>, Status> {
-        let pod = self.view().pod.clone().ok_or_else(|| Status::not_found("the agent holds no pod"))?;
+        let pod = self
+            .view()
+            .pod
+            .clone()
+            .ok_or_else(|| Status::not_found("the agent holds no pod"))?;
         if pod.uid == uid {
             Ok(pod)
         } else {
-            Err(Status::not_found(format!("the agent holds pod {}, not {uid}", pod.uid)))
+            Err(Status::not_found(format!(
+                "the agent holds pod {}, not {uid}",
+                pod.uid
+            )))
         }
     }
 
     /// Id of a container's live run.
     fn running(&self, pod: &Pod, container: &str) -> Result<String, Status> {
         if crate::pod::model::find(pod, container).is_none() {
-            return Err(Status::not_found(format!("container {container:?} is not in pod {:?}", pod.name)));
+            return Err(Status::not_found(format!(
+                "container {container:?} is not in pod {:?}",
+                pod.name
+            )));
         }
         let view = self.view();
         let run = view.seen.newest(container).filter(|run| run.is_alive());
@@ -115,24 +138,40 @@ impl Cell for CellService {
         }))
     }
 
-    async fn deploy_pod(&self, request: Request<DeployPodRequest>) -> Result<Response<DeployPodResponse>, Status> {
+    async fn deploy_pod(
+        &self,
+        request: Request<DeployPodRequest>,
+    ) -> Result<Response<DeployPodResponse>, Status> {
         let pod = checked(request.into_inner().pod)?;
         self.ask(|reply| Message::Deploy(pod, reply)).await?;
         Ok(Response::new(DeployPodResponse {}))
     }
 
-    async fn update_pod(&self, request: Request<UpdatePodRequest>) -> Result<Response<UpdatePodResponse>, Status> {
+    async fn update_pod(
+        &self,
+        request: Request<UpdatePodRequest>,
+    ) -> Result<Response<UpdatePodResponse>, Status> {
         let pod = checked(request.into_inner().pod)?;
         self.ask(|reply| Message::Update(pod, reply)).await?;
         Ok(Response::new(UpdatePodResponse {}))
     }
 
     async fn stop_pod(&self, request: Request<StopPodRequest>) -> Result<Response<StopPodResponse>, Status> {
-        let StopPodRequest { pod_uid, grace_seconds, reason } = request.into_inner();
+        let StopPodRequest {
+            pod_uid,
+            grace_seconds,
+            reason,
+        } = request.into_inner();
         let grace = SignedDuration::from_secs(i64::from(grace_seconds));
         let now = Timestamp::now();
         let deadline = now.saturating_add(grace).unwrap_or(now);
-        self.ask(|reply| Message::Stop { pod_uid, deadline, reason, reply }).await?;
+        self.ask(|reply| Message::Stop {
+            pod_uid,
+            deadline,
+            reason,
+            reply,
+        })
+        .await?;
         Ok(Response::new(StopPodResponse {}))
     }
 
@@ -168,13 +207,21 @@ impl Cell for CellService {
 
     type ReadLogsStream = Answers<LogChunk>;
 
-    async fn read_logs(&self, request: Request<ReadLogsRequest>) -> Result<Response<Self::ReadLogsStream>, Status> {
+    async fn read_logs(
+        &self,
+        request: Request<ReadLogsRequest>,
+    ) -> Result<Response<Self::ReadLogsStream>, Status> {
         let request = request.into_inner();
         let options = convert::log_options(&request)?;
         let pod = self.pod(&request.pod_uid)?;
         let status = self.handle.status.borrow().clone();
         let id = convert::logged_run(&status, &pod.name, &request.container, request.previous)?;
-        let path = self.view().seen.runs.get(&id).map(|run| PathBuf::from(&run.log_path));
+        let path = self
+            .view()
+            .seen
+            .runs
+            .get(&id)
+            .map(|run| PathBuf::from(&run.log_path));
         let path = path.filter(|path| !path.as_os_str().is_empty());
         let path = path.ok_or_else(|| Status::not_found(format!("the log of container {id} is gone")))?;
         let (sender, receiver) = mpsc::channel(LOG_PIECES);
@@ -197,20 +244,40 @@ impl Cell for CellService {
                 let container_id = self.running(&pod, &exec.container)?;
                 let (cmd, tty) = (exec.command, exec.tty);
                 let (stdin, stdout, stderr) = (exec.stdin, exec.stdout, exec.stderr && !tty);
-                self.runtime.exec(v1::ExecRequest { container_id, cmd, tty, stdin, stdout, stderr }).await
+                self.runtime
+                    .exec(v1::ExecRequest {
+                        container_id,
+                        cmd,
+                        tty,
+                        stdin,
+                        stdout,
+                        stderr,
+                    })
+                    .await
             }
             Kind::Attach(attach) => {
                 let container_id = self.running(&pod, &attach.container)?;
                 let tty = attach.tty;
                 let (stdin, stdout, stderr) = (attach.stdin, attach.stdout, attach.stderr && !tty);
-                self.runtime.attach(v1::AttachRequest { container_id, stdin, tty, stdout, stderr }).await
+                self.runtime
+                    .attach(v1::AttachRequest {
+                        container_id,
+                        stdin,
+                        tty,
+                        stdout,
+                        stderr,
+                    })
+                    .await
             }
             Kind::PortForward(forward) => {
                 let ports: Result<Vec<i32>, _> = forward.ports.into_iter().map(i32::try_from).collect();
                 let port = ports.map_err(|_| Status::invalid_argument("ports: out of range"))?;
                 let sandbox = self.view().seen.sandbox().map(|sandbox| sandbox.id.clone());
-                let pod_sandbox_id = sandbox.ok_or_else(|| Status::failed_precondition("the pod does not run"))?;
-                self.runtime.port_forward(v1::PortForwardRequest { pod_sandbox_id, port }).await
+                let pod_sandbox_id =
+                    sandbox.ok_or_else(|| Status::failed_precondition("the pod does not run"))?;
+                self.runtime
+                    .port_forward(v1::PortForwardRequest { pod_sandbox_id, port })
+                    .await
             }
         };
         let (address, path) = convert::split_url(&url.map_err(|error| convert::call(&error))?)?;
@@ -220,9 +287,17 @@ impl Cell for CellService {
 
     type TunnelStream = Answers<TunnelFrame>;
 
-    async fn tunnel(&self, request: Request<Streaming<TunnelFrame>>) -> Result<Response<Self::TunnelStream>, Status> {
-        let address = self.streaming.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let address = address.ok_or_else(|| Status::failed_precondition("call PrepareStream before Tunnel"))?;
+    async fn tunnel(
+        &self,
+        request: Request<Streaming<TunnelFrame>>,
+    ) -> Result<Response<Self::TunnelStream>, Status> {
+        let address = self
+            .streaming
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let address =
+            address.ok_or_else(|| Status::failed_precondition("call PrepareStream before Tunnel"))?;
         let frames = tunnel::open(&address, request.into_inner()).await?;
         Ok(Response::new(Box::pin(frames)))
     }
@@ -232,7 +307,11 @@ impl Cell for CellService {
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<Self::StatsStream>, Status> {
         let request = request.into_inner();
         self.pod(&request.pod_uid)?;
-        let samples = stats::samples(self.runtime.clone(), self.handle.view.clone(), request.interval_seconds);
+        let samples = stats::samples(
+            self.runtime.clone(),
+            self.handle.view.clone(),
+            request.interval_seconds,
+        );
         Ok(Response::new(Box::pin(samples)))
     }
 }

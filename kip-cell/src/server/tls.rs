@@ -47,7 +47,10 @@ pub(crate) fn server_config(config: &BootConfig) -> Result<rustls::ServerConfig,
     let certificates = |field, text: &str| {
         let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
         match all {
-            Ok(all) if all.is_empty() => Err(TlsError::Pem { field, source: rustls::pki_types::pem::Error::NoItemsFound }),
+            Ok(all) if all.is_empty() => Err(TlsError::Pem {
+                field,
+                source: rustls::pki_types::pem::Error::NoItemsFound,
+            }),
             other => other.map_err(pem(field)),
         }
     };
@@ -56,7 +59,8 @@ pub(crate) fn server_config(config: &BootConfig) -> Result<rustls::ServerConfig,
         roots.add(authority).map_err(TlsError::Config)?;
     }
     let chain = certificates("certificatePem", &config.certificate_pem)?;
-    let key = PrivateKeyDer::from_pem_slice(config.private_key_pem.as_bytes()).map_err(pem("privateKeyPem"))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(config.private_key_pem.as_bytes()).map_err(pem("privateKeyPem"))?;
     let provider = Arc::new(ring::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let clients = clients.build().map_err(TlsError::Authority)?;
@@ -81,7 +85,9 @@ pub(crate) fn incoming(
         let places = Arc::new(Semaphore::new(HANDSHAKES));
         loop {
             // The semaphore is never closed, so a place always comes.
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let Ok(place) = places.clone().acquire_owned().await else {
+                return;
+            };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = sender.closed() => return,

@@ -51,7 +51,11 @@ fn tidy(folder: &Path, tops: &BTreeSet<&Path>, current: &OsString) -> Result<(),
             continue;
         }
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if is_dir {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         removed.map_err(io("remove", &path))?;
     }
     Ok(())
@@ -60,19 +64,28 @@ fn tidy(folder: &Path, tops: &BTreeSet<&Path>, current: &OsString) -> Result<(),
 fn write_file(payload: &Path, file: &File, fs_group: Option<u32>) -> Result<(), VolumeError> {
     let path = payload.join(&file.path);
     let mut folder = payload.to_path_buf();
-    for part in Path::new(&file.path).parent().into_iter().flat_map(Path::components) {
+    for part in Path::new(&file.path)
+        .parent()
+        .into_iter()
+        .flat_map(Path::components)
+    {
         folder.push(part);
         if !folder.is_dir() {
             make_folder(&folder, fs_group)?;
         }
     }
-    let mut out =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(io("create", &path))?;
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io("create", &path))?;
     out.write_all(&file.content).map_err(io("write", &path))?;
     if let Some(group) = fs_group {
         chown(&path, None, Some(group)).map_err(io("change the group of", &path))?;
     }
-    out.set_permissions(Permissions::from_mode(mode(file, fs_group))).map_err(io("set the mode of", &path))
+    out.set_permissions(Permissions::from_mode(mode(file, fs_group)))
+        .map_err(io("set the mode of", &path))
 }
 
 /// The group that owns the volume may read every file of it.

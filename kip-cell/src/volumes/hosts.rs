@@ -16,7 +16,11 @@ pub(super) fn content(pod: &Pod, hostname: &str, pod_ips: &[String], host: &str)
         out.push_str("fe00::\tip6-mcastprefix\n");
         out.push_str("fe00::1\tip6-allnodes\n");
         out.push_str("fe00::2\tip6-allrouters\n");
-        let names = if pod.fqdn.is_empty() { hostname.to_owned() } else { format!("{}\t{hostname}", pod.fqdn) };
+        let names = if pod.fqdn.is_empty() {
+            hostname.to_owned()
+        } else {
+            format!("{}\t{hostname}", pod.fqdn)
+        };
         for ip in pod_ips {
             out.push_str(&format!("{ip}\t{names}\n"));
         }
@@ -42,10 +46,15 @@ mod tests {
     fn own_name_and_aliases() {
         let mut pod = fixtures::pod("Always", &["c"]);
         pod.fqdn = "web.sub.ns.svc.cluster.local".into();
-        pod.host_aliases =
-            vec![HostAlias { ip: "10.9.9.9".into(), hostnames: vec!["db".into(), "db.local".into()] }];
+        pod.host_aliases = vec![HostAlias {
+            ip: "10.9.9.9".into(),
+            hostnames: vec!["db".into(), "db.local".into()],
+        }];
         let got = content(&pod, "web", &["10.0.0.2".into()], "ignored");
-        assert!(got.contains("10.0.0.2\tweb.sub.ns.svc.cluster.local\tweb\n"), "{got}");
+        assert!(
+            got.contains("10.0.0.2\tweb.sub.ns.svc.cluster.local\tweb\n"),
+            "{got}"
+        );
         assert!(got.contains("10.9.9.9\tdb\tdb.local\n"), "{got}");
         assert!(!got.contains("ignored"));
         pod.host_network = true;

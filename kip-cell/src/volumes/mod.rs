@@ -35,10 +35,7 @@ pub(crate) enum VolumeError {
         source: std::io::Error,
     },
     #[error("hostPath type check failed: {path} is not a {wanted}")]
-    HostPathType {
-        path: String,
-        wanted: &'static str,
-    },
+    HostPathType { path: String, wanted: &'static str },
     #[error("subPath {sub_path:?} leaves its volume or cannot be followed: {source}")]
     SubPath {
         sub_path: String,
@@ -55,7 +52,11 @@ pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error)
 
 pub(crate) fn errno(what: &'static str, path: &Path) -> impl FnOnce(nix::Error) -> VolumeError + use<> {
     let path = path.to_path_buf();
-    move |error| VolumeError::Io { what, path, source: error.into() }
+    move |error| VolumeError::Io {
+        what,
+        path,
+        source: error.into(),
+    }
 }
 
 impl Folders {
@@ -63,7 +64,9 @@ impl Folders {
     pub(crate) fn new(state_dir: &Path, pod: &Pod) -> Self {
         Self {
             pod: state_dir.join("pods").join(&pod.uid),
-            logs: state_dir.join("logs").join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid)),
+            logs: state_dir
+                .join("logs")
+                .join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid)),
         }
     }
 
@@ -82,7 +85,11 @@ impl Folders {
 
     /// Where a run leaves its termination message.
     pub(crate) fn termination_message(&self, container: &str, attempt: u32) -> PathBuf {
-        self.pod.join("containers").join(container).join(attempt.to_string()).join("termination-log")
+        self.pod
+            .join("containers")
+            .join(container)
+            .join(attempt.to_string())
+            .join("termination-log")
     }
 
     /// Puts every volume in place, or brings file contents up to date. The first failure is the error, with the
@@ -110,7 +117,10 @@ impl Folders {
                 let mut remark = None;
                 if files.secret && !mounts::is_mount_point(&folder) {
                     if let Err(error) = mounts::tmpfs(&folder, 0, 0o755) {
-                        remark = Some(format!("secret volume {:?} lies on disk, not in memory: {error}", volume.name));
+                        remark = Some(format!(
+                            "secret volume {:?} lies on disk, not in memory: {error}",
+                            volume.name
+                        ));
                     }
                 }
                 files::write(&folder, &files.files, fs_group)?;
@@ -125,14 +135,23 @@ impl Folders {
     pub(crate) fn write_hosts(&self, pod: &Pod, pod_ips: &[String]) -> Result<(), VolumeError> {
         let path = self.hosts();
         fs::create_dir_all(&self.pod).map_err(io("create", &self.pod))?;
-        let host = if pod.host_network { fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
+        let host = if pod.host_network {
+            fs::read_to_string("/etc/hosts").unwrap_or_default()
+        } else {
+            String::new()
+        };
         let content = hosts::content(pod, &spec::hostname(pod), pod_ips, &host);
         fs::write(&path, content).map_err(io("write", &path))?;
         set_mode(&path, 0o644)
     }
 
     /// The mounts of one run of a container, sub-paths resolved.
-    pub(crate) fn mounts(&self, pod: &Pod, container: &Container, attempt: u32) -> Result<Vec<Mount>, VolumeError> {
+    pub(crate) fn mounts(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        attempt: u32,
+    ) -> Result<Vec<Mount>, VolumeError> {
         let mut out = Vec::with_capacity(container.mounts.len() + 2);
         for (index, mount) in container.mounts.iter().enumerate() {
             let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume);
@@ -144,7 +163,12 @@ impl Folders {
             let host_path = if mount.sub_path.is_empty() {
                 root
             } else {
-                let place = self.pod.join("subpaths").join(&mount.volume).join(&container.name).join(index.to_string());
+                let place = self
+                    .pod
+                    .join("subpaths")
+                    .join(&mount.volume)
+                    .join(&container.name)
+                    .join(index.to_string());
                 subpath::bind(&root, &mount.sub_path, &place)?
             };
             out.push(Mount {
@@ -186,7 +210,13 @@ impl Folders {
             match fs::remove_dir_all(&folder) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(VolumeError::Io { what: "remove", path: folder, source }),
+                Err(source) => {
+                    return Err(VolumeError::Io {
+                        what: "remove",
+                        path: folder,
+                        source,
+                    });
+                }
             }
         }
         Ok(())
@@ -210,7 +240,12 @@ fn empty_dir(folder: &Path, empty: &EmptyDir, fs_group: Option<u32>) -> Result<(
 
 fn host_path(host: &HostPath) -> Result<(), VolumeError> {
     let path = Path::new(&host.path);
-    let wrong = |wanted| Err(VolumeError::HostPathType { path: host.path.clone(), wanted });
+    let wrong = |wanted| {
+        Err(VolumeError::HostPathType {
+            path: host.path.clone(),
+            wanted,
+        })
+    };
     let kind = fs::metadata(path).map(|metadata| metadata.file_type());
     match (host.r#type.as_str(), kind) {
         ("Directory", Ok(kind)) if !kind.is_dir() => wrong("directory"),
@@ -226,7 +261,11 @@ fn host_path(host: &HostPath) -> Result<(), VolumeError> {
             set_mode(path, 0o755)
         }
         ("FileOrCreate", Err(_)) => {
-            OpenOptions::new().create(true).append(true).open(path).map_err(io("create", path))?;
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(io("create", path))?;
             set_mode(path, 0o644)
         }
         _ => Ok(()),

@@ -14,14 +14,26 @@ pub(super) fn tmpfs(folder: &Path, limit: u64, mode: u32) -> Result<(), VolumeEr
     if limit > 0 {
         options.push_str(&format!(",size={limit}"));
     }
-    mount(Some("tmpfs"), folder, Some("tmpfs"), TMPFS_FLAGS, Some(options.as_str()))
-        .map_err(errno("mount memory at", folder))
+    mount(
+        Some("tmpfs"),
+        folder,
+        Some("tmpfs"),
+        TMPFS_FLAGS,
+        Some(options.as_str()),
+    )
+    .map_err(errno("mount memory at", folder))
 }
 
 /// Binds `source` over `target`.
 pub(super) fn bind(source: &Path, target: &Path) -> Result<(), VolumeError> {
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-        .map_err(errno("bind a sub-path at", target))
+    mount(
+        Some(source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .map_err(errno("bind a sub-path at", target))
 }
 
 /// Unmounts one place; nothing there is fine.
@@ -35,7 +47,9 @@ pub(super) fn unmount(target: &Path) -> Result<(), VolumeError> {
 /// Something is mounted exactly here, told by the device number.
 pub(super) fn is_mount_point(folder: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    folder.parent().is_some_and(|parent| device(folder) != device(parent))
+    folder
+        .parent()
+        .is_some_and(|parent| device(folder) != device(parent))
 }
 
 /// Unmounts whatever is mounted below a folder, deepest first.
@@ -54,5 +68,8 @@ pub(super) fn unmount_below(folder: &Path) -> Result<(), VolumeError> {
 
 /// The kernel writes blanks and the like as octal escapes.
 fn unescape(path: &str) -> String {
-    path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    path.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }

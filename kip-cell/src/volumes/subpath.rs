@@ -13,13 +13,17 @@ use super::{VolumeError, io};
 
 /// Binds `root/sub_path` at `place` (made as needed) and answers `place`. A missing sub-path becomes a folder.
 pub(super) fn bind(root: &Path, sub_path: &str, place: &Path) -> Result<PathBuf, VolumeError> {
-    let leaves = |error: nix::Error| VolumeError::SubPath { sub_path: sub_path.into(), source: error.into() };
+    let leaves = |error: nix::Error| VolumeError::SubPath {
+        sub_path: sub_path.into(),
+        source: error.into(),
+    };
     let root_fd: OwnedFd = File::open(root).map_err(io("open", root))?.into();
     let object = match open_beneath(&root_fd, sub_path) {
         Err(nix::Error::ENOENT) => make(&root_fd, sub_path).map_err(leaves)?,
         other => other.map_err(leaves)?,
     };
-    let is_dir = SFlag::from_bits_truncate(fstat(&object).map_err(leaves)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
+    let is_dir =
+        SFlag::from_bits_truncate(fstat(&object).map_err(leaves)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
     // An earlier run's bind may point at content that was replaced since.
     unmount(place)?;
     let parent = place.parent().unwrap_or(Path::new("/"));

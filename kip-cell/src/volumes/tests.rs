@@ -4,7 +4,11 @@ use super::*;
 use crate::pod::fixtures;
 
 fn file(path: &str, content: &str, mode: u32) -> File {
-    File { path: path.into(), content: content.into(), mode }
+    File {
+        path: path.into(),
+        content: content.into(),
+        mode,
+    }
 }
 
 fn pod_with(volumes: Vec<Volume>) -> Pod {
@@ -14,23 +18,40 @@ fn pod_with(volumes: Vec<Volume>) -> Pod {
 }
 
 fn files(name: &str, files: Vec<File>) -> Volume {
-    Volume { name: name.into(), source: Some(Source::Files(Files { files, secret: false })) }
+    Volume {
+        name: name.into(),
+        source: Some(Source::Files(Files { files, secret: false })),
+    }
 }
 
 /// A program that rereads its configuration must never see half of an update, nor a file that was taken away.
 #[test]
 fn files_are_swapped_as_a_whole() {
     let state = tempfile::tempdir().expect("folder");
-    let pod = pod_with(vec![files("v", vec![file("a", "1", 0o644), file("sub/b", "2", 0o400)])]);
+    let pod = pod_with(vec![files(
+        "v",
+        vec![file("a", "1", 0o644), file("sub/b", "2", 0o400)],
+    )]);
     let folders = Folders::new(state.path(), &pod);
     folders.prepare(&pod).expect("first");
     let volume = folders.volume("v");
     assert_eq!(fs::read_to_string(volume.join("a")).expect("a"), "1");
     assert_eq!(fs::read_to_string(volume.join("sub/b")).expect("b"), "2");
-    assert_eq!(fs::metadata(volume.join("sub/b")).expect("b").permissions().mode() & 0o777, 0o400);
+    assert_eq!(
+        fs::metadata(volume.join("sub/b"))
+            .expect("b")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o400
+    );
     let before = fs::read_link(volume.join("..data")).expect("link");
     folders.prepare(&pod).expect("same again");
-    assert_eq!(fs::read_link(volume.join("..data")).expect("link"), before, "nothing changed, nothing is written");
+    assert_eq!(
+        fs::read_link(volume.join("..data")).expect("link"),
+        before,
+        "nothing changed, nothing is written"
+    );
     let pod = pod_with(vec![files("v", vec![file("a", "3", 0o644)])]);
     folders.prepare(&pod).expect("update");
     assert_eq!(fs::read_to_string(volume.join("a")).expect("a"), "3");
@@ -48,9 +69,18 @@ fn empty_dir_is_writable_by_anyone_and_group_owned() {
     }]);
     let folders = Folders::new(state.path(), &pod);
     folders.prepare(&pod).expect("prepare");
-    let mode = || fs::metadata(folders.volume("v")).expect("folder").permissions().mode() & 0o7777;
+    let mode = || {
+        fs::metadata(folders.volume("v"))
+            .expect("folder")
+            .permissions()
+            .mode()
+            & 0o7777
+    };
     assert_eq!(mode(), 0o777);
-    pod.security = Some(PodSecurity { fs_group: Some(nix::unistd::getgid().as_raw().into()), ..Default::default() });
+    pod.security = Some(PodSecurity {
+        fs_group: Some(nix::unistd::getgid().as_raw().into()),
+        ..Default::default()
+    });
     folders.prepare(&pod).expect("prepare");
     assert_eq!(mode(), 0o2777);
 }
@@ -59,13 +89,22 @@ fn empty_dir_is_writable_by_anyone_and_group_owned() {
 #[test]
 fn memory_volume_is_limited_and_released() {
     let state = tempfile::tempdir().expect("folder");
-    let empty = EmptyDir { medium: "Memory".into(), size_limit_bytes: 1 << 20 };
-    let pod = pod_with(vec![Volume { name: "v".into(), source: Some(Source::EmptyDir(empty)) }]);
+    let empty = EmptyDir {
+        medium: "Memory".into(),
+        size_limit_bytes: 1 << 20,
+    };
+    let pod = pod_with(vec![Volume {
+        name: "v".into(),
+        source: Some(Source::EmptyDir(empty)),
+    }]);
     let folders = Folders::new(state.path(), &pod);
     folders.prepare(&pod).expect("mounting memory needs root");
     folders.prepare(&pod).expect("again");
     let big = folders.volume("v").join("big");
-    assert!(fs::write(&big, vec![0_u8; 2 << 20]).is_err(), "twice the limit fits");
+    assert!(
+        fs::write(&big, vec![0_u8; 2 << 20]).is_err(),
+        "twice the limit fits"
+    );
     folders.release().expect("release");
     assert!(!folders.volume("v").exists());
 }
@@ -88,19 +127,36 @@ fn sub_paths_stay_inside() {
     fs::write(volume.join("real/f"), "inside").expect("file");
     std::os::unix::fs::symlink("real", volume.join("inner")).expect("link");
     let mut mounts = |sub_path: &str| {
-        let mount =
-            VolumeMount { volume: "v".into(), mount_path: "/m".into(), sub_path: sub_path.into(), ..Default::default() };
+        let mount = VolumeMount {
+            volume: "v".into(),
+            mount_path: "/m".into(),
+            sub_path: sub_path.into(),
+            ..Default::default()
+        };
         pod.containers[0].mounts = vec![mount];
         folders.mounts(&pod, &pod.containers[0], 0)
     };
-    assert!(matches!(mounts("absolute/passwd"), Err(VolumeError::SubPath { .. })));
+    assert!(matches!(
+        mounts("absolute/passwd"),
+        Err(VolumeError::SubPath { .. })
+    ));
     assert!(matches!(mounts("up"), Err(VolumeError::SubPath { .. })));
-    let host_path = |mounts: Result<Vec<Mount>, VolumeError>| mounts.expect("bind needs root")[0].host_path.clone();
-    assert_eq!(fs::read_to_string(Path::new(&host_path(mounts("inner"))).join("f")).expect("file"), "inside");
-    assert_eq!(fs::read_to_string(host_path(mounts("real/f"))).expect("file"), "inside");
+    let host_path =
+        |mounts: Result<Vec<Mount>, VolumeError>| mounts.expect("bind needs root")[0].host_path.clone();
+    assert_eq!(
+        fs::read_to_string(Path::new(&host_path(mounts("inner"))).join("f")).expect("file"),
+        "inside"
+    );
+    assert_eq!(
+        fs::read_to_string(host_path(mounts("real/f"))).expect("file"),
+        "inside"
+    );
     let made = host_path(mounts("new/deep"));
     fs::write(Path::new(&made).join("x"), "y").expect("write");
-    assert_eq!(fs::read_to_string(volume.join("new/deep/x")).expect("made in the volume"), "y");
+    assert_eq!(
+        fs::read_to_string(volume.join("new/deep/x")).expect("made in the volume"),
+        "y"
+    );
     folders.release().expect("release");
 }
 
@@ -108,7 +164,10 @@ fn sub_paths_stay_inside() {
 fn host_paths_are_checked() {
     let state = tempfile::tempdir().expect("folder");
     let path = state.path().join("h");
-    let host = |kind: &str| HostPath { path: path.to_string_lossy().into_owned(), r#type: kind.into() };
+    let host = |kind: &str| HostPath {
+        path: path.to_string_lossy().into_owned(),
+        r#type: kind.into(),
+    };
     let text = host_path(&host("Directory")).expect_err("missing").to_string();
     assert!(text.starts_with("hostPath type check failed: "), "{text}");
     host_path(&host("DirectoryOrCreate")).expect("made");

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use kip_cell_api::v1::cell_client::CellClient;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
 };
 use rustls::RootCertStore;
 use rustls::crypto::ring;
@@ -23,7 +24,9 @@ impl Certs {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("key");
-        Self { authority: CertifiedIssuer::self_signed(params, key).expect("authority") }
+        Self {
+            authority: CertifiedIssuer::self_signed(params, key).expect("authority"),
+        }
     }
 
     pub(crate) fn authority(&self) -> String {
@@ -47,8 +50,14 @@ impl Certs {
     pub(crate) fn client_as(&self, address: &str, identity: &Self, tls12: bool) -> CellClient<Channel> {
         let (certificate, key) = identity.signed("controller", ExtendedKeyUsagePurpose::ClientAuth);
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.authority().as_bytes()).expect("pem")).expect("root");
-        let versions = if tls12 { [&rustls::version::TLS12] } else { [&rustls::version::TLS13] };
+        roots
+            .add(CertificateDer::from_pem_slice(self.authority().as_bytes()).expect("pem"))
+            .expect("root");
+        let versions = if tls12 {
+            [&rustls::version::TLS12]
+        } else {
+            [&rustls::version::TLS13]
+        };
         let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&versions)
             .expect("versions")
@@ -59,7 +68,10 @@ impl Certs {
             )
             .expect("identity");
         config.alpn_protocols = vec![b"h2".to_vec()];
-        CellClient::new(super::channel(address, tokio_rustls::TlsConnector::from(Arc::new(config))))
+        CellClient::new(super::channel(
+            address,
+            tokio_rustls::TlsConnector::from(Arc::new(config)),
+        ))
     }
 
     /// A client as the controller would be.

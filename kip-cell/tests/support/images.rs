@@ -14,27 +14,56 @@ pub(crate) fn write(archive: &Path) {
     for part in ["bin", "etc", "tmp", "proc", "sys", "dev", "root", "var"] {
         fs::create_dir_all(root.join(part)).expect("folder");
     }
-    fs::copy("/bin/busybox", root.join("bin/busybox")).expect("install busybox-static: `cargo xtask test` does");
-    let list = Command::new("/bin/busybox").arg("--list").output().expect("busybox");
-    for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|applet| *applet != "busybox") {
+    fs::copy("/bin/busybox", root.join("bin/busybox"))
+        .expect("install busybox-static: `cargo xtask test` does");
+    let list = Command::new("/bin/busybox")
+        .arg("--list")
+        .output()
+        .expect("busybox");
+    for applet in String::from_utf8_lossy(&list.stdout)
+        .lines()
+        .filter(|applet| *applet != "busybox")
+    {
         symlink("busybox", root.join("bin").join(applet)).expect("link");
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/:/bin/sh\n").expect("passwd");
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/:/bin/sh\n",
+    )
+    .expect("passwd");
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).expect("folder");
     let layer = folder.path().join("layer.tar");
-    run(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&layer).arg("."));
+    run(Command::new("tar")
+        .arg("-C")
+        .arg(&root)
+        .arg("-cf")
+        .arg(&layer)
+        .arg("."));
     let layer = blob(&blobs, &fs::read(&layer).expect("layer"));
     let busybox = image(&blobs, &layer, super::BUSYBOX, r#""Cmd":["/bin/sh"]"#);
     let pause = r#""Entrypoint":["/bin/sleep","2147483647"]"#;
     let pause = image(&blobs, &layer, "registry.k8s.io/pause:kip", pause);
-    fs::write(layout.join("index.json"), format!(r#"{{"schemaVersion":2,"manifests":[{busybox},{pause}]}}"#)).expect("index");
+    fs::write(
+        layout.join("index.json"),
+        format!(r#"{{"schemaVersion":2,"manifests":[{busybox},{pause}]}}"#),
+    )
+    .expect("index");
     fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("layout");
-    run(Command::new("tar").arg("-C").arg(&layout).arg("-cf").arg(archive).arg("."));
+    run(Command::new("tar")
+        .arg("-C")
+        .arg(&layout)
+        .arg("-cf")
+        .arg(archive)
+        .arg("."));
 }
 
 fn image(blobs: &Path, layer: &(String, usize), name: &str, entry: &str) -> String {
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let architecture = if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "amd64"
+    };
     let config = format!(
         r#"{{"architecture":"{architecture}","os":"linux","config":{{"Env":["PATH=/bin"],{entry}}},
         "rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#,
@@ -56,7 +85,10 @@ fn image(blobs: &Path, layer: &(String, usize), name: &str, entry: &str) -> Stri
 }
 
 fn blob(blobs: &Path, bytes: &[u8]) -> (String, usize) {
-    let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     fs::write(blobs.join(&digest), bytes).expect("blob");
     (digest, bytes.len())
 }

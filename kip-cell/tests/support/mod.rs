@@ -46,7 +46,10 @@ pub(crate) struct Cell {
 }
 
 fn need(program: &str) {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
+    let found = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .stdout(Stdio::null())
+        .status();
     assert!(
         found.is_ok_and(|status| status.success()),
         "these tests need {program}: `cargo xtask test` installs it, or apt-get install containerd runc \
@@ -64,12 +67,28 @@ impl Cell {
 
     /// Starts containerd with the test images.
     pub(crate) fn without_agent() -> Self {
-        assert!(nix::unistd::Uid::effective().is_root(), "these tests need root: they run real containers");
-        ["containerd", "runc", "unshare", "nsenter", "busybox", "ctr"].iter().for_each(|program| need(program));
-        let folder = tempfile::Builder::new().prefix("kip-cell-").tempdir().expect("folder");
+        assert!(
+            nix::unistd::Uid::effective().is_root(),
+            "these tests need root: they run real containers"
+        );
+        ["containerd", "runc", "unshare", "nsenter", "busybox", "ctr"]
+            .iter()
+            .for_each(|program| need(program));
+        let folder = tempfile::Builder::new()
+            .prefix("kip-cell-")
+            .tempdir()
+            .expect("folder");
         let root = folder.path().to_path_buf();
         let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private", "--kill-child"]);
+        unshare.args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--propagation",
+            "private",
+            "--kill-child",
+        ]);
         let init = unshare.args(["sleep", "2147483647"]).spawn().expect("unshare");
         let inner = child_of(init.id());
         // Two tests at once must not hand out the same addresses: the subnet is the port of a socket nobody else has.
@@ -93,8 +112,16 @@ impl Cell {
             cgroup_parent: format!("/kip-test-{}", std::process::id()),
         };
         let client = certs.client(&boot.listen);
-        let mut cell =
-            Self { folder, init, containerd, certs, config: boot, agent: None, client, subnet };
+        let mut cell = Self {
+            folder,
+            init,
+            containerd,
+            certs,
+            config: boot,
+            agent: None,
+            client,
+            subnet,
+        };
         cell.import_images();
         cell
     }
@@ -103,25 +130,44 @@ impl Cell {
         let archive = self.folder.path().join("images.tar");
         images::write(&archive);
         until("containerd answers", || {
-            let out = self.enter(&["ctr", "-a", &self.config.runtime_socket, "version"]).output().expect("ctr");
+            let out = self
+                .enter(&["ctr", "-a", &self.config.runtime_socket, "version"])
+                .output()
+                .expect("ctr");
             out.status.success().then_some(())
         });
-        let import = ["ctr", "-a", &self.config.runtime_socket, "-n", "k8s.io", "images", "import"];
+        let import = [
+            "ctr",
+            "-a",
+            &self.config.runtime_socket,
+            "-n",
+            "k8s.io",
+            "images",
+            "import",
+        ];
         let out = self.enter(&import).arg(&archive).output().expect("ctr");
-        assert!(out.status.success(), "import: {}", String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "import: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
     }
 
     /// A command inside the cell's mounts.
     pub(crate) fn enter(&self, command: &[&str]) -> Command {
         let mut enter = Command::new("nsenter");
-        enter.args(["-t", &child_of(self.init.id()).to_string(), "-m", "--"]).args(command);
+        enter
+            .args(["-t", &child_of(self.init.id()).to_string(), "-m", "--"])
+            .args(command);
         enter
     }
 
     /// A command inside the cell's mounts and processes.
     pub(crate) fn enter_all(&self, command: &[&str]) -> Command {
         let mut enter = Command::new("nsenter");
-        enter.args(["-t", &child_of(self.init.id()).to_string(), "-m", "-p", "--"]).args(command);
+        enter
+            .args(["-t", &child_of(self.init.id()).to_string(), "-m", "-p", "--"])
+            .args(command);
         enter
     }
 
@@ -129,7 +175,10 @@ impl Cell {
     pub(crate) fn start_agent(&mut self) {
         let path = self.folder.path().join("cell.json");
         fs::write(&path, serde_json::to_vec(&self.config).expect("json")).expect("config");
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("agent.log"));
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("agent.log"));
         let mut agent = self.enter_all(&[env!("CARGO_BIN_EXE_kip-cell"), "--config"]);
         let agent = agent.arg(&path).env("RUST_LOG", "info").stderr(log.expect("log"));
         self.agent = Some(agent.spawn().expect("agent"));
@@ -169,7 +218,12 @@ impl Cell {
     pub(crate) async fn deploy(&self, pod: &Pod) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let result = self.client().deploy_pod(DeployPodRequest { pod: Some(pod.clone()) }).await;
+            let result = self
+                .client()
+                .deploy_pod(DeployPodRequest {
+                    pod: Some(pod.clone()),
+                })
+                .await;
             match result {
                 Ok(_) => return,
                 Err(status) if status.code() == tonic::Code::Unavailable && Instant::now() < deadline => {
@@ -181,7 +235,11 @@ impl Cell {
     }
 
     /// Watches the status until it satisfies `condition`.
-    pub(crate) async fn wait(&self, what: &str, condition: impl Fn(&StatusSnapshot) -> bool) -> StatusSnapshot {
+    pub(crate) async fn wait(
+        &self,
+        what: &str,
+        condition: impl Fn(&StatusSnapshot) -> bool,
+    ) -> StatusSnapshot {
         let mut last = None;
         let watch = async {
             loop {
@@ -200,21 +258,32 @@ impl Cell {
         };
         match tokio::time::timeout(PATIENCE, watch).await {
             Ok(status) => status,
-            Err(_) => panic!("waited in vain until {what}; last: {last:#?}\n{}", self.agent_log()),
+            Err(_) => panic!(
+                "waited in vain until {what}; last: {last:#?}\n{}",
+                self.agent_log()
+            ),
         }
     }
 
     /// Waits until all containers run.
     pub(crate) async fn wait_running(&self) -> StatusSnapshot {
         self.wait("all containers run", |status| {
-            !status.containers.is_empty() && status.containers.iter().all(|c| matches!(state(c), Some(State::Running(_))))
+            !status.containers.is_empty()
+                && status
+                    .containers
+                    .iter()
+                    .all(|c| matches!(state(c), Some(State::Running(_))))
         })
         .await
     }
 
     /// Stops the pod and waits until it has ended.
     pub(crate) async fn stop(&self, pod: &Pod, grace_seconds: u32) -> StatusSnapshot {
-        let request = StopPodRequest { pod_uid: pod.uid.clone(), grace_seconds, reason: "Deleted".into() };
+        let request = StopPodRequest {
+            pod_uid: pod.uid.clone(),
+            grace_seconds,
+            reason: "Deleted".into(),
+        };
         self.client().stop_pod(request).await.expect("stop");
         self.wait("the pod has ended", |status| status.finished).await
     }
@@ -264,10 +333,29 @@ fn kill_child_of(parent: &Child) {
 }
 
 fn spawn_containerd(inner: u32, config: &Path, root: &Path) -> Child {
-    let log = fs::OpenOptions::new().create(true).append(true).open(root.join("containerd.log")).expect("log");
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(root.join("containerd.log"))
+        .expect("log");
     let mut command = Command::new("nsenter");
-    command.args(["-t", &inner.to_string(), "-m", "-p", "--", "containerd", "--config"]).arg(config);
-    command.stderr(log).stdout(Stdio::null()).process_group(0).spawn().expect("containerd")
+    command
+        .args([
+            "-t",
+            &inner.to_string(),
+            "-m",
+            "-p",
+            "--",
+            "containerd",
+            "--config",
+        ])
+        .arg(config);
+    command
+        .stderr(log)
+        .stdout(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("containerd")
 }
 
 fn write_containerd_config(root: &Path, port: u16) -> PathBuf {
@@ -307,19 +395,32 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 }
 
 fn remove_cgroups(parent: &str) {
-    let roots = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    let roots = fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     for root in roots.chain([PathBuf::from("/sys/fs/cgroup")]) {
         let folder = root.join(parent.trim_start_matches('/'));
         if folder.is_dir() {
             // `rmdir` only removes empty groups: another test of this process may still use the parent.
-            drop(Command::new("find").arg(&folder).args(["-depth", "-type", "d", "-delete"]).stderr(Stdio::null()).status());
+            drop(
+                Command::new("find")
+                    .arg(&folder)
+                    .args(["-depth", "-type", "d", "-delete"])
+                    .stderr(Stdio::null())
+                    .status(),
+            );
         }
     }
 }
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("port");
-    listener.local_addr().map(|address: SocketAddr| address.port()).expect("address")
+    listener
+        .local_addr()
+        .map(|address: SocketAddr| address.port())
+        .expect("address")
 }
 
 /// Tries until something is there.
