@@ -1,2 +1,35 @@
-//! kip-bin
-fn main() {}
+//! The `kip` command. See `kip --help`.
+
+mod admin;
+mod args;
+mod completion;
+mod config;
+mod controller;
+#[cfg(feature = "local")]
+mod dev;
+mod get;
+mod legacy;
+mod logging;
+mod manifest;
+mod output;
+mod run;
+mod signals;
+mod size;
+mod system;
+mod wire;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = match args::Args::read(std::env::args_os()) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    match args.run() {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Plain HTTP for machines: `/metrics`, `/healthz`, `/readyz`.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use kip_core::driver::{BUCKETS, DriverHandle, DriverMetrics, Durations};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+/// What OpenMetrics calls itself.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The driver's counters as Prometheus metrics.
+#[derive(Debug)]
+struct DriverCollector(DriverHandle);
+
+impl Collector for DriverCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encode(&self.0.metrics(), &mut encoder)
+    }
+}
+
+/// All metrics of a controller, in one text.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics(Arc<Registry>);
+
+impl Metrics {
+    /// The metrics of a driver.
+    pub(crate) fn of(driver: DriverHandle) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(DriverCollector(driver)));
+        Self(Arc::new(registry))
+    }
+
+    /// As OpenMetrics text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.0);
+        text
+    }
+}
+
+/// A family of one kind of metric, each with its labels.
+fn family<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &'a str,
+    kind: MetricType,
+) -> Result<MetricEncoder<'a>, std::fmt::Error> {
+    encoder.encode_descriptor(name, help, None, kind)
+}
+
+fn encode(metrics: &DriverMetrics, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+
+    let mut pods = family(
+        encoder,
+        "kip_pods",
+        "Pods by the phase of their machine",
+        MetricType::Gauge,
+    )?;
+    for (phase, count) in &metrics.pods {
+        let labels = [("phase", phase.to_string())];
+        ConstGauge::new(signed(*count)).encode(pods.encode_family(&labels)?)?;
+    }
+
+    let help = "Steps from one phase to another";
+    let mut transitions = family(encoder, "kip_transitions", help, MetricType::Counter)?;
+    for ((from, to), count) in &metrics.transitions {
+        let labels = [("from", from.to_string()), ("to", to.to_string())];
+        ConstCounter::new(*count).encode(transitions.encode_family(&labels)?)?;
+    }
+
+    let help = "How long calls to the provider took";
+    let name = "kip_provider_request_duration_seconds";
+    let mut requests = family(encoder, name, help, MetricType::Histogram)?;
+    for (op, durations) in &metrics.requests {
+        let labels = [("op", *op)];
+        encode_durations(durations, requests.encode_family(&labels)?)?;
+    }
+
+    let help = "Calls to the provider that failed";
+    let mut errors = family(encoder, "kip_provider_errors", help, MetricType::Counter)?;
+    for ((op, kind), count) in &metrics.errors {
+        let labels = [("op", *op), ("error_kind", kind.as_str())];
+        ConstCounter::new(*count).encode(errors.encode_family(&labels)?)?;
+    }
+
+    let help = "From the launch call to all containers running";
+    let running = family(
+        encoder,
+        "kip_launch_to_running_seconds",
+        help,
+        MetricType::Histogram,
+    )?;
+    encode_durations(&metrics.launch_to_running, running)?;
+
+    let gauges = [
+        (
+            "kip_orphans",
+            "What the last sweep found left over",
+            metrics.orphans,
+        ),
+        (
+            "kip_queue_depth",
+            "Pods that wait to be worked on, or are",
+            metrics.queue_depth,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        ConstGauge::new(signed(value)).encode(family(encoder, name, help, MetricType::Gauge)?)?;
+    }
+    let counters = [
+        (
+            "kip_launches_ambiguous",
+            "Launch calls that ended without a clear answer",
+            metrics.ambiguous_launches,
+        ),
+        (
+            "kip_cells_adopted",
+            "Cells taken over from a controller before this one",
+            metrics.adopted,
+        ),
+    ];
+    for (name, help, value) in counters {
+        ConstCounter::new(value).encode(family(encoder, name, help, MetricType::Counter)?)?;
+    }
+    Ok(())
+}
+
+fn encode_durations(durations: &Durations, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+    let bounds = BUCKETS.iter().copied().chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(durations.counts).collect();
+    encoder.encode_histogram::<NoLabelSet>(durations.sum, durations.count(), &buckets, None)
+}
+
+/// The endpoint, bound and ready to run.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+}
+
+impl Admin {
+    /// Binds it. Ready means: the driver has taken over what was there, and every pod of the node is known.
+    ///
+    /// # Errors
+    /// When the address is taken or not this machine's.
+    pub(crate) async fn bind(
+        listen: SocketAddr,
+        driver: DriverHandle,
+        metrics: Metrics,
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot listen on {listen} for metrics; choose another --metrics-addr (port 0 takes a free one)")
+        })?;
+        let address = listener
+            .local_addr()
+            .context("the metrics listener has no address")?;
+        let router = Router::new()
+            .route(
+                "/metrics",
+                get(move || {
+                    let text = metrics.text();
+                    async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], text) }
+                }),
+            )
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(move || readiness(driver.clone())));
+        Ok(Self {
+            listener,
+            address,
+            router,
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown`.
+    pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
+        let served = axum::serve(self.listener, self.router)
+            .with_graceful_shutdown(shutdown)
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the metrics endpoint ended");
+        }
+    }
+}
+
+async fn readiness(driver: DriverHandle) -> impl IntoResponse {
+    let waiting = [
+        ("recovery of what was there", driver.is_recovered()),
+        ("the list of pods", driver.is_synced()),
+    ];
+    let missing: Vec<&str> = waiting
+        .iter()
+        .filter(|(_, done)| !done)
+        .map(|(what, _)| *what)
+        .collect();
+    if missing.is_empty() {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        let text = format!("waiting for {}\n", missing.join(" and "));
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+}

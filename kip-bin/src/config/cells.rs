@@ -1,0 +1,123 @@
+//! The `cells` section: what instances are like.
+
+use std::collections::BTreeMap;
+
+use kip_core::model::Bytes;
+use serde::Serialize;
+
+use super::document::Section;
+use super::show;
+
+/// What instances are like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Cells {
+    /// Instance type of a pod that asks for no CPU, memory or type. Default: the cheapest that works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) default_instance_type: Option<String>,
+    /// Root volume of a pod that asks for none. Default 5Gi.
+    #[serde(serialize_with = "show::display")]
+    pub(crate) default_volume_size: Bytes,
+    /// Which boot image; its keys depend on the cloud.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) boot_image_spec: BTreeMap<String, String>,
+    /// More cloud-init for each instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cloud_init_file: Option<String>,
+    /// Part of the instances' names, for people. At most 24 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) nametag: Option<String>,
+    /// No public addresses. Default false.
+    #[serde(rename = "privateIPOnly")]
+    pub(crate) private_ip_only: bool,
+    /// Further networks that may reach cells.
+    #[serde(rename = "extraCIDRs", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) extra_cidrs: Vec<String>,
+    /// Further security groups (AWS, Azure) or network tags (GCE) of each instance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) extra_security_groups: Vec<String>,
+    /// Instance profile of each instance (AWS).
+    #[serde(rename = "defaultIAMPermissions", skip_serializing_if = "Option::is_none")]
+    pub(crate) default_iam_permissions: Option<String>,
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        Self {
+            default_instance_type: None,
+            default_volume_size: Bytes::gib(5),
+            boot_image_spec: BTreeMap::new(),
+            cloud_init_file: None,
+            nametag: None,
+            private_ip_only: false,
+            extra_cidrs: Vec::new(),
+            extra_security_groups: Vec::new(),
+            default_iam_permissions: None,
+        }
+    }
+}
+
+/// Reads the section.
+pub(super) fn read(section: Section<'_>) -> Cells {
+    let default = Cells::default();
+    let nametag = section.text("nametag");
+    if nametag.as_deref().is_some_and(|name| !is_nametag(name)) {
+        section.problem(
+            "nametag",
+            "must be at most 24 of a-z, 0-9 and -, begin with a letter and not end with -",
+        );
+    }
+    let cells = Cells {
+        default_instance_type: section.text("defaultInstanceType"),
+        default_volume_size: section
+            .bytes("defaultVolumeSize")
+            .unwrap_or(default.default_volume_size),
+        boot_image_spec: section.map("bootImageSpec"),
+        cloud_init_file: section.text("cloudInitFile"),
+        nametag,
+        private_ip_only: section
+            .boolean("privateIPOnly")
+            .unwrap_or(default.private_ip_only),
+        extra_cidrs: section.texts("extraCIDRs"),
+        extra_security_groups: section.texts("extraSecurityGroups"),
+        default_iam_permissions: section.text("defaultIAMPermissions"),
+    };
+    for (i, cidr) in cells.extra_cidrs.iter().enumerate() {
+        if !is_cidr(cidr) {
+            section.problem(
+                &format!("extraCIDRs[{i}]"),
+                "is no network; write one such as 10.0.0.0/8",
+            );
+        }
+    }
+    section.obsolete("standbyCells", "this version keeps no instances in reserve");
+    section.obsolete(
+        "itzo",
+        "the agent comes with the controller and is not downloaded",
+    );
+    section.obsolete("statusInterval", "cells push their status, nothing is polled");
+    section.obsolete("healthcheck", "connections to cells are watched all the time");
+    section.obsolete("cellConfig", "the agent takes no further settings");
+    section.obsolete("useCloudParameterStore", "a cell gets its identity by user-data");
+    section.finish();
+    cells
+}
+
+fn is_nametag(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.len() <= 24
+        && name.bytes().all(|b| plain(b) || b == b'-')
+        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+        && name.bytes().next_back().is_some_and(plain)
+}
+
+fn is_cidr(text: &str) -> bool {
+    text.split_once('/').is_some_and(|(address, bits)| {
+        let most = match address.parse::<std::net::IpAddr>() {
+            Ok(std::net::IpAddr::V4(_)) => 32,
+            Ok(std::net::IpAddr::V6(_)) => 128,
+            Err(_) => return false,
+        };
+        bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+    })
+}

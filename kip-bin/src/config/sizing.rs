@@ -1,0 +1,181 @@
+//! The `sizing` and `orphans` sections: how offerings are chosen, and what happens to what is left over.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kip_core::kubelet::SizingBasis;
+use kip_core::model::{Bytes, Price};
+use kip_core::plan::Policy;
+use kip_core::sizing::{MemoryReserve, SizingPolicy};
+use serde::Serialize;
+
+use super::document::Section;
+use super::show;
+
+/// How offerings are chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Sizing {
+    /// `limits` (default): a container counts with its limit where it has one; or `requests`.
+    pub(crate) basis: Basis,
+    /// Memory kept from the pod on every instance. Default 3.5 percent and 120Mi.
+    pub(crate) reserve: Reserve,
+    /// The same for single families: the part of an instance type before its dot.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) families: BTreeMap<String, Reserve>,
+    /// Dollars for one CPU-hour above a burstable type's baseline. Default 0.05.
+    #[serde(serialize_with = "show::micros", rename = "surplusCPUHour")]
+    pub(crate) surplus_cpu_hour: u64,
+}
+
+/// Which of a container's two numbers counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Basis {
+    /// The limit where there is one, else the request.
+    Limits,
+    /// The request.
+    Requests,
+}
+
+impl From<Basis> for SizingBasis {
+    fn from(basis: Basis) -> Self {
+        match basis {
+            Basis::Limits => Self::Limits,
+            Basis::Requests => Self::Requests,
+        }
+    }
+}
+
+/// Memory that is not the pod's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Reserve {
+    /// Percent of the instance's memory, at most 50, in steps of a tenth.
+    #[serde(serialize_with = "show::permille", rename = "percent")]
+    permille: u16,
+    /// On top of it.
+    #[serde(serialize_with = "show::display")]
+    fixed: Bytes,
+}
+
+impl From<Reserve> for MemoryReserve {
+    fn from(reserve: Reserve) -> Self {
+        Self {
+            permille: reserve.permille,
+            fixed: reserve.fixed,
+        }
+    }
+}
+
+impl Default for Sizing {
+    fn default() -> Self {
+        let policy = SizingPolicy::default();
+        Self {
+            basis: Basis::Limits,
+            reserve: Reserve {
+                permille: policy.reserve.permille,
+                fixed: policy.reserve.fixed,
+            },
+            families: BTreeMap::new(),
+            surplus_cpu_hour: policy.surplus_cpu_hour.0,
+        }
+    }
+}
+
+impl Sizing {
+    /// What the sizer is told.
+    pub(crate) fn policy(&self, default_instance_type: Option<&str>) -> SizingPolicy {
+        let mut policy = SizingPolicy::default()
+            .with_reserve(self.reserve.into())
+            .with_surplus_cpu_hour(Price(self.surplus_cpu_hour));
+        for (family, reserve) in &self.families {
+            policy = policy.with_family(family.clone(), (*reserve).into());
+        }
+        match default_instance_type {
+            Some(name) => policy.with_default_instance_type(name),
+            None => policy,
+        }
+    }
+}
+
+/// Reads `sizing`.
+pub(super) fn read(section: Section<'_>) -> Sizing {
+    let default = Sizing::default();
+    let reserve = read_reserve(section.section("reserve"), default.reserve);
+    let sizing = Sizing {
+        basis: section
+            .one_of(
+                "basis",
+                &[("limits", Basis::Limits), ("requests", Basis::Requests)],
+            )
+            .unwrap_or(default.basis),
+        reserve,
+        families: section
+            .section_map("families")
+            .into_iter()
+            .map(|(family, section)| (family, read_reserve(section, reserve)))
+            .collect(),
+        surplus_cpu_hour: section
+            .micros("surplusCPUHour")
+            .unwrap_or(default.surplus_cpu_hour),
+    };
+    section.finish();
+    sizing
+}
+
+fn read_reserve(section: Section<'_>, default: Reserve) -> Reserve {
+    let percent = section.thousandths("percent", 50);
+    if percent.is_some_and(|thousandths| !thousandths.is_multiple_of(100)) {
+        section.problem("percent", "must be in steps of 0.1");
+    }
+    let reserve = Reserve {
+        permille: percent
+            .and_then(|thousandths| u16::try_from(thousandths / 100).ok())
+            .unwrap_or(default.permille),
+        fixed: section.bytes("fixed").unwrap_or(default.fixed),
+    };
+    section.finish();
+    reserve
+}
+
+/// What happens to instances and records that are left over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Orphans {
+    /// Younger things are left alone. Default 2m.
+    #[serde(serialize_with = "show::duration")]
+    pub(crate) grace: Duration,
+    /// Only log what would be done. Default false.
+    pub(crate) dry_run: bool,
+}
+
+impl Default for Orphans {
+    fn default() -> Self {
+        let policy = Policy::default();
+        Self {
+            grace: policy.grace,
+            dry_run: policy.dry_run,
+        }
+    }
+}
+
+impl Orphans {
+    /// What the planner is told.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy::default()
+            .with_grace(self.grace)
+            .with_dry_run(self.dry_run)
+    }
+}
+
+/// Reads `orphans`.
+pub(super) fn read_orphans(section: Section<'_>) -> Orphans {
+    let default = Orphans::default();
+    let orphans = Orphans {
+        grace: section.duration("grace").unwrap_or(default.grace),
+        dry_run: section.boolean("dryRun").unwrap_or(default.dry_run),
+    };
+    section.finish();
+    orphans
+}

@@ -1,0 +1,37 @@
+//! Where log lines go: stderr, as text or JSON.
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Installs the process's subscriber. `filter` is a level (`info`) or directives (`info,kip_core=debug`).
+///
+/// # Errors
+/// When the filter cannot be read.
+pub(crate) fn install(filter: &str, format: Format) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder().parse(filter).with_context(|| {
+        format!(
+            "--log-level {filter:?}: write a level such as info, or directives such as info,kip_core=debug"
+        )
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let installed = match format {
+        Format::Text => builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
+        Format::Json => builder.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|error| anyhow::anyhow!("cannot install the log subscriber: {error}"))
+}

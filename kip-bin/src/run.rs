@@ -1,0 +1,160 @@
+//! `kip run`: the controller of a cluster.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use kip_core::ids::NodeName;
+use kip_core::kubelet::{KubeletConfig, NodeTaint, ServingCertificate, install_cells};
+use kube::Client;
+use tokio::net::UdpSocket;
+
+use crate::args::RunArgs;
+use crate::config::{self, Config};
+use crate::controller::{Controller, Parts};
+use crate::signals::Signals;
+use crate::{system, wire};
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When something needed at the start is wrong or missing, or a part of the controller ends.
+pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    for warning in args.legacy.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let loaded = config::load(&args.provider_config)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{}: {warning}", args.provider_config.display());
+    }
+    wire::block_on(serve(args, loaded.config))
+}
+
+async fn serve(args: RunArgs, config: Config) -> anyhow::Result<ExitCode> {
+    let signals = Signals::listen()?;
+    let starting = start(&args, &config);
+    let mut controller = tokio::select! {
+        started = starting => started?,
+        // Nothing runs yet, and whatever was launched before is in its record.
+        () = signals.end.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
+    let outcome = tokio::select! {
+        ended = until_ended(&mut controller) => Err(ended),
+        () = signals.end.cancelled() => Ok(ExitCode::SUCCESS),
+    };
+    controller.stop(&signals.hurry).await;
+    outcome
+}
+
+/// Says when the node is ready, then waits for the end that should not come.
+async fn until_ended(controller: &mut Controller) -> anyhow::Error {
+    match controller.ready().await {
+        Ok(()) => tracing::info!("the node is Ready"),
+        Err(error) => tracing::warn!("{error:#}"),
+    }
+    controller.ended().await
+}
+
+async fn start(args: &RunArgs, config: &Config) -> anyhow::Result<Controller> {
+    let connection = wire::client(args.kubeconfig.as_deref(), args.master.as_deref()).await?;
+    let client = connection.client;
+    let node_ip = match args.node_ip {
+        Some(ip) => ip,
+        None => route_to(&connection.server)
+            .await
+            .context("cannot tell at which address the API server reaches this process; give --node-ip")?,
+    };
+    install_cells(&client).await?;
+    let kubelet = kubelet_config(args, config, &client, node_ip).await?;
+    let own_namespace = args
+        .kip_namespace
+        .clone()
+        .or_else(wire::pod_namespace)
+        .unwrap_or_else(|| system::NAMESPACE.to_owned());
+    let authority = system::cell_authority(&client, &own_namespace).await?;
+    let provider = wire::provider(config).await?;
+    Controller::start(Parts {
+        client,
+        kubelet,
+        provider,
+        authority,
+        config,
+        workers: args.pod_sync_workers.max(1),
+        metrics: args.metrics_addr.map(|address| address.0),
+    })
+    .await
+}
+
+async fn kubelet_config(
+    args: &RunArgs,
+    config: &Config,
+    client: &Client,
+    node_ip: IpAddr,
+) -> anyhow::Result<KubeletConfig> {
+    let mut kubelet = KubeletConfig::new(NodeName::new(&args.nodename), node_ip);
+    kubelet.node.capacity = config.kubelet.capacity.clone();
+    kubelet.node.labels = config.kubelet.labels.clone();
+    kubelet.node.taint = (!args.disable_taint).then(|| NodeTaint {
+        key: args.taint.clone(),
+        value: args.taint_value.clone(),
+        effect: args.taint_effect.clone(),
+    });
+    kubelet.pods.namespace = args.namespace.clone();
+    kubelet.pods.basis = config.sizing.basis.into();
+    kubelet.pods.cluster_domain = args.cluster_domain.clone();
+    kubelet.pods.cluster_dns = if args.cluster_dns.is_empty() {
+        system::cluster_dns(client).await?
+    } else {
+        args.cluster_dns.clone()
+    };
+    if kubelet.pods.cluster_dns.is_empty() {
+        tracing::warn!("the cluster has no DNS service kube-system/kube-dns: pods use their cell's resolver");
+    }
+    let any: IpAddr = if node_ip.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    kubelet.endpoint.listen = SocketAddr::new(any, args.kubelet_port);
+    if let (Some(certificate), Some(key)) = (&args.kubelet_certificate, &args.kubelet_key) {
+        kubelet.endpoint.certificate = ServingCertificate::Given {
+            certificate: read(certificate)?,
+            key: read(key)?,
+        };
+    }
+    kubelet.endpoint.client_ca = match &args.client_ca {
+        Some(file) => Some(read(file)?),
+        None => system::client_ca(client).await?,
+    };
+    if kubelet.endpoint.client_ca.is_none() {
+        tracing::warn!("no client CA is known: logs and exec work only for clients with a bearer token");
+    }
+    Ok(kubelet)
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// This machine's address on the way to a server. Sends nothing.
+async fn route_to(server: &http::Uri) -> anyhow::Result<IpAddr> {
+    let host = server.host().context("the API server's URL has no host")?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let target = tokio::net::lookup_host((host, server.port_u16().unwrap_or(443)))
+        .await
+        .with_context(|| format!("cannot resolve {host}"))?
+        .next()
+        .with_context(|| format!("{host} has no address"))?;
+    let any: IpAddr = if target.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let socket = UdpSocket::bind((any, 0)).await.context("cannot make a socket")?;
+    socket
+        .connect(target)
+        .await
+        .with_context(|| format!("there is no route to {target}"))?;
+    Ok(socket.local_addr().context("the socket has no address")?.ip())
+}

@@ -1,0 +1,121 @@
+//! Joins the parts: the runtime, the cluster's client, and the cloud the configuration names.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kip_core::model::Offering;
+use kip_core::provider::CloudProvider;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config as ClientConfig};
+
+use crate::config::{Cloud, Config};
+
+/// Threads that run tasks. The work is waiting, so two are enough, and each costs memory.
+const WORKERS: usize = 2;
+
+/// Runs a future to its end on a new runtime, with the process's TLS provider installed.
+///
+/// # Errors
+/// When the runtime cannot be made, or what the future answers.
+pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    // Fails only when one is installed already, which is then the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    runtime.block_on(future)
+}
+
+/// What the configured cloud offers, without launching anything.
+///
+/// # Errors
+/// When the cloud cannot be asked.
+pub(crate) fn offerings(config: &Config) -> anyhow::Result<Vec<Offering>> {
+    match &config.cloud {
+        #[cfg(feature = "local")]
+        Cloud::Local(local) => Ok(local.price_list()?),
+        other => anyhow::bail!("this build has no {} support", other.name()),
+    }
+}
+
+/// The cloud the configuration names, ready to launch.
+///
+/// # Errors
+/// When it cannot work here: the message says what is missing and what to do.
+pub(crate) async fn provider(config: &Config) -> anyhow::Result<Arc<dyn CloudProvider>> {
+    match &config.cloud {
+        #[cfg(feature = "local")]
+        Cloud::Local(local) => Ok(Arc::new(kip_local::LocalCloud::new(local.clone()).await?)),
+        other => anyhow::bail!("this build has no {} support", other.name()),
+    }
+}
+
+/// A client of the cluster, and the address of its API server.
+///
+/// A kubeconfig that is named is used; else the service account when there is one; else `~/.kube/config`.
+///
+/// # Errors
+/// When none of them can be used.
+pub(crate) async fn client(kubeconfig: Option<&Path>, master: Option<&str>) -> anyhow::Result<Connection> {
+    let in_cluster = Path::new(SERVICE_ACCOUNT).join("token").exists();
+    let files: Vec<PathBuf> = kubeconfig
+        .map(|paths| {
+            std::env::split_paths(paths)
+                .filter(|path| !path.as_os_str().is_empty())
+                .collect()
+        })
+        .unwrap_or_default();
+    // The old Kip took the service account when the named file was not there.
+    let missing = files.iter().all(|path| !path.exists());
+    let mut config = match kubeconfig {
+        Some(path) if !(missing && in_cluster) => read_kubeconfig(&files)
+            .await
+            .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?,
+        None if !in_cluster => ClientConfig::infer().await.context(
+            "found no cluster: give --kubeconfig FILE, or set KUBECONFIG, or run in a pod with a service account",
+        )?,
+        _ => ClientConfig::incluster().context("cannot use the pod's service account")?,
+    };
+    if let Some(master) = master {
+        config.cluster_url = master
+            .parse()
+            .with_context(|| format!("--master {master:?} is no URL"))?;
+    }
+    let server = config.cluster_url.clone();
+    let client = Client::try_from(config).context("cannot make a client of the cluster")?;
+    Ok(Connection { client, server })
+}
+
+/// Where a pod finds its service account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The namespace of the pod this process is in, if it is in one.
+pub(crate) fn pod_namespace() -> Option<String> {
+    let text = std::fs::read_to_string(Path::new(SERVICE_ACCOUNT).join("namespace")).ok()?;
+    Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
+}
+
+/// A client and where it goes.
+pub(crate) struct Connection {
+    /// The client.
+    pub(crate) client: Client,
+    /// The API server's URL.
+    pub(crate) server: http::Uri,
+}
+
+async fn read_kubeconfig(files: &[PathBuf]) -> anyhow::Result<ClientConfig> {
+    let mut merged: Option<Kubeconfig> = None;
+    for file in files {
+        let next = Kubeconfig::read_from(file)?;
+        merged = Some(match merged {
+            None => next,
+            Some(before) => before.merge(next)?,
+        });
+    }
+    let kubeconfig = merged.context("no file is named")?;
+    Ok(ClientConfig::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+}
