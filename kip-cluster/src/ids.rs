@@ -63,7 +63,10 @@ pub(crate) fn timestamp(at: jiff::Timestamp) -> String {
 
 /// Now, as `MicroTime` spells it: UTC, six decimals.
 pub(crate) fn now_micro() -> String {
-    jiff::Timestamp::now()
-        .strftime("%Y-%m-%dT%H:%M:%S.%6fZ")
-        .to_string()
+    timestamp_micro(jiff::Timestamp::now())
+}
+
+/// A point in time as `MicroTime` spells it: UTC, six decimals.
+pub(crate) fn timestamp_micro(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }

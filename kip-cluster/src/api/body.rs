@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::{Call, events};
 use crate::object::{self, as_map};
-use crate::registry::Resource;
-use crate::schema::{Findings, check_fields, decode};
+use crate::registry::{Resource, Source};
+use crate::schema::decode::{self, Decoded};
+use crate::schema::{Findings, check_fields, protobuf};
 use crate::status::{ApiError, ApiResult};
 
 /// What is done about fields the schema does not know.
@@ -35,17 +36,13 @@ impl Call<'_> {
 
     /// The object in the body, checked, with the warnings to send along.
     pub(super) fn decode_object(&self) -> ApiResult<(Value, Vec<String>)> {
-        let decoded = match self.content_type {
-            "" | "application/json" => {
-                decode::json(&self.body).map_err(|error| self.undecodable(&error.to_string()))?
-            }
-            "application/yaml" => decode::yaml(&self.body).map_err(|error| self.undecodable(&error))?,
-            _ => {
-                return Err(ApiError::unsupported_media_type(
-                    "application/json, application/yaml",
-                ));
-            }
+        let definition = match &self.resource.source {
+            Source::Builtin(name) => name,
+            Source::Custom(_) => "",
         };
+        let decoded = self
+            .decode_as(definition)?
+            .map_err(|error| self.undecodable(&error))?;
         let mut object = decoded.value;
         if !object.is_object() {
             return Err(self.undecodable("expected a JSON object"));
@@ -53,6 +50,31 @@ impl Call<'_> {
         check_kind(self.resource, &object)?;
         let warnings = self.check_object(&mut object, &decoded.duplicates)?;
         Ok((object, warnings))
+    }
+
+    /// The body in whatever form it was sent; 415 for a form that is not read here. `definition` is the full name of the
+    /// kind it should be, which protobuf bodies need and custom resources do not have.
+    pub(super) fn decode_as(&self, definition: &str) -> ApiResult<Result<Decoded, String>> {
+        Ok(match self.content_type {
+            "" | "application/json" => decode::json(&self.body).map_err(|error| error.to_string()),
+            "application/yaml" => decode::yaml(&self.body),
+            "application/vnd.kubernetes.protobuf" if !definition.is_empty() => {
+                protobuf::decode(&self.body, definition).map(|value| Decoded {
+                    value,
+                    duplicates: Vec::new(),
+                })
+            }
+            _ if definition.is_empty() => {
+                return Err(ApiError::unsupported_media_type(
+                    "application/json, application/yaml",
+                ));
+            }
+            _ => {
+                return Err(ApiError::unsupported_media_type(
+                    "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+                ));
+            }
+        })
     }
 
     fn undecodable(&self, why: &str) -> ApiError {

@@ -9,7 +9,6 @@ use super::delete::{DeleteOptions, Deleted, delete_object, success};
 use super::read::select;
 use super::respond::{Reply, json_reply, list_reply, object_reply};
 use crate::object;
-use crate::schema::decode;
 use crate::status::{ApiError, ApiResult};
 use crate::store::Key;
 
@@ -25,15 +24,7 @@ impl Call<'_> {
                 ..DeleteOptions::default()
             });
         }
-        let decoded = match self.content_type {
-            "" | "application/json" => decode::json(&self.body).map_err(|error| error.to_string()),
-            "application/yaml" => decode::yaml(&self.body),
-            _ => {
-                return Err(ApiError::unsupported_media_type(
-                    "application/json, application/yaml",
-                ));
-            }
-        };
+        let decoded = self.decode_as("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")?;
         let value: Value = decoded
             .map_err(|error| ApiError::bad_request(format!("invalid DeleteOptions: {error}")))?
             .value;

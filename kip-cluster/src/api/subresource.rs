@@ -9,7 +9,6 @@ use crate::apply::Writer;
 use crate::auth::{Bound, Claims};
 use crate::ids;
 use crate::object::{self, child};
-use crate::schema::decode;
 use crate::status::{ApiError, ApiResult, Problem};
 use crate::store::{Key, Object};
 
@@ -25,17 +24,14 @@ pub(super) fn create(call: &Call<'_>) -> ApiResult<Reply> {
 }
 
 impl Call<'_> {
-    /// The body as it is, whatever its kind.
+    /// The body of a request to create under an object, unchecked.
     pub(super) fn decode_any(&self) -> ApiResult<Value> {
-        let decoded = match self.content_type {
-            "" | "application/json" => decode::json(&self.body).map_err(|error| error.to_string()),
-            "application/yaml" => decode::yaml(&self.body),
-            _ => {
-                return Err(ApiError::unsupported_media_type(
-                    "application/json, application/yaml",
-                ));
-            }
+        let definition = match self.target.subresource.as_str() {
+            "token" => "io.k8s.api.authentication.v1.TokenRequest",
+            "eviction" => "io.k8s.api.policy.v1.Eviction",
+            _ => "io.k8s.api.core.v1.Binding",
         };
+        let decoded = self.decode_as(definition)?;
         decoded
             .map(|decoded| decoded.value)
             .map_err(|error| ApiError::bad_request(format!("the body could not be read: {error}")))

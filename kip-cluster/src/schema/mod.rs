@@ -9,6 +9,7 @@ pub(crate) mod custom;
 pub(crate) mod decode;
 mod fields;
 mod node;
+pub(crate) mod protobuf;
 pub(crate) mod validate;
 
 pub(crate) use builtin::{definition, raw_definition};
