@@ -18,8 +18,11 @@ use super::CellAuthority;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::CellName;
 
-/// How long one attempt to connect may take. A host that is still booting drops packets, so attempts are short and many.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one attempt to connect may take, TLS and HTTP/2 included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the TCP part of it may take. A host that is still booting drops packets, and TCP itself would repeat the first one only
+/// after a second: attempts are short and many.
+const TCP_TIMEOUT: Duration = Duration::from_millis(500);
 /// With [`KEEP_ALIVE_TIMEOUT`]: how soon a dead cell is noticed on an idle connection.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,7 +78,7 @@ async fn dial(dialer: Dialer) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
         .client_config(Timestamp::now())
         .map_err(io::Error::other)?;
     let name = ServerName::try_from(dialer.cell.to_string()).map_err(io::Error::other)?;
-    let tcp = TcpStream::connect(dialer.address).await?;
+    let tcp = tokio::time::timeout(TCP_TIMEOUT, TcpStream::connect(dialer.address)).await??;
     tcp.set_nodelay(true)?;
     let tls = TlsConnector::from(config).connect(name, tcp).await?;
     Ok(TokioIo::new(tls))

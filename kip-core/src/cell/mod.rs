@@ -11,6 +11,5 @@ mod errors;
 mod runtime;
 mod tunnel;
 
-
 pub use authority::CellAuthority;
 pub use runtime::CellRuntime;

@@ -107,7 +107,13 @@ impl Inner {
         network.and(build)?;
 
         let netns = self.names.netns(short);
-        let (child, process) = machine::start(&folder, &netns, &self.cgroups.entrances(&group)).await?;
+        let (child, process) = machine::start(
+            &folder,
+            &netns,
+            &self.cgroups.entrances(&group),
+            self.cgroups.leaf(&group).as_deref(),
+        )
+        .await?;
         self.set_stage(id, Stage::Running, None)?;
         self.watch(id.clone(), process, Some(child));
         tracing::info!(instance = %id, cell = record.cell, address = %addressing.management, "launched");
@@ -143,7 +149,6 @@ impl Inner {
                 hierarchies: self.cgroups.hierarchies.clone(),
                 addressing,
                 mtu: self.network.mtu,
-                network: self.network.instance_batch(addressing),
                 nameservers: self.nameservers.clone(),
                 registries: self.config.registries.clone(),
                 restrict_oom_score: self.restrict_oom_score,

@@ -134,7 +134,7 @@ impl LocalCloud {
         let cgroups = Cgroups::of_machine()?;
         let records = load_records(&data_dir)?;
         let network = plan_network(&config, &data_dir, &names, !records.is_empty()).await?;
-        let image = image::bake(&data_dir, &tools, &config.image_archives).await?;
+        let image = image::bake(&data_dir, &names, &tools, &config.image_archives).await?;
 
         let mut capabilities = Capabilities::default();
         capabilities.architectures = catalogue

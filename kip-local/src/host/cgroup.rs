@@ -14,6 +14,8 @@ use super::Process;
 const DEATH: Duration = Duration::from_secs(10);
 /// Length of the period CPU time is counted in, in microseconds.
 const PERIOD_US: u64 = 100_000;
+/// Version 2 only: the group for an instance's own processes, beside the containers' groups.
+const LEAF: &str = "init";
 
 /// A mounted hierarchy of control groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +151,7 @@ impl Cgroups {
             let set = |file: &str, value: String| fs::write(group.join(file), value).map_err(failed);
             let (quota, shares, memory) = (limits.quota_us(), limits.shares(), limits.memory.0);
             if hierarchy.is_v2() {
+                fs::create_dir_all(group.join(LEAF)).map_err(failed)?;
                 set("cpu.max", format!("{quota} {PERIOD_US}"))?;
                 set("cpu.weight", limits.weight().to_string())?;
                 set("memory.max", memory.to_string())?;
@@ -174,6 +177,14 @@ impl Cgroups {
             .iter()
             .map(|hierarchy| hierarchy.mount.join(name).join("cgroup.procs"))
             .collect()
+    }
+
+    /// Version 2 only: the group that an instance's own processes move to, so that its top can have groups below.
+    pub(crate) fn leaf(&self, name: &str) -> Option<PathBuf> {
+        self.hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.is_v2())
+            .map(|hierarchy| hierarchy.mount.join(name).join(LEAF))
     }
 
     /// Every process in the group and below.

@@ -31,7 +31,7 @@ pub(crate) struct Tools {
 }
 
 /// Programs and the Debian package that has each.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
@@ -41,6 +41,7 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("setsid", "util-linux"),
+    ("setpriv", "util-linux"),
     ("pivot_root", "util-linux"),
     ("mount", "mount"),
     ("umount", "mount"),

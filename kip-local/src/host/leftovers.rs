@@ -6,7 +6,7 @@ use std::path::Path;
 
 use kip_core::error::{Error, ErrorKind, Result};
 
-use super::network::{delete_link, delete_netns, tables};
+use super::network::{bridges_of, delete_link, delete_netns, delete_table, forwarding_back, tables};
 use super::{Cgroups, Names};
 
 /// Everything on this machine that belongs to the local cloud of one data folder, by kind. All empty: nothing is left.
@@ -50,13 +50,15 @@ impl Leftovers {
             )
             .with_source(source)
         })?;
+        let mut links = listed(Path::new("/sys/class/net"), |name| {
+            name.starts_with(&names.link_prefix())
+        });
+        links.extend(bridges_of(&data_dir).await?);
         Ok(Self {
             namespaces: listed(Path::new("/run/netns"), |name| {
                 name.starts_with(&names.netns_prefix())
             }),
-            links: listed(Path::new("/sys/class/net"), |name| {
-                name.starts_with(&names.link_prefix()) || name == names.bridge()
-            }),
+            links,
             tables: tables()
                 .await?
                 .into_iter()
@@ -72,6 +74,34 @@ impl Leftovers {
             cgroups: cgroups.children(&names.cgroup()),
             instances: listed(&data_dir.join("instances"), |_| true),
         })
+    }
+
+    /// Removes everything that belongs to the local cloud of a data folder from the machine, its instances' folders included.
+    ///
+    /// For a folder no `LocalCloud` has open: with an open one use [`LocalCloud::purge`](crate::LocalCloud::purge). Safe to repeat.
+    ///
+    /// # Errors
+    /// When something could not be removed.
+    pub async fn remove(data_dir: &Path) -> Result<()> {
+        let data_dir = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+        let names = Names::of(&data_dir);
+        let cgroups = Cgroups::of_machine()?;
+        Self::remove_unowned(&names, &cgroups, &[]).await?;
+        for bridge in bridges_of(&data_dir).await? {
+            delete_link(&bridge).await?;
+        }
+        delete_table(&names.table()).await?;
+        forwarding_back().await?;
+        cgroups.remove_parents(&names.cgroup());
+        match fs::remove_dir_all(data_dir.join("instances")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::new(
+                ErrorKind::Unexpected,
+                "remove leftovers",
+                "cannot remove the instances' folders",
+            )
+            .with_source(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes from the machine what no instance of `keep` (their short ids) owns: processes, control groups, links, namespaces.

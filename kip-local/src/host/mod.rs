@@ -34,6 +34,11 @@ impl Names {
         }
     }
 
+    /// What the names have in common.
+    pub(crate) fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// A number that differs from folder to folder, for choosing a network.
     pub(crate) fn number(&self) -> u32 {
         u32::from_str_radix(&self.hash, 16).unwrap_or_default()

@@ -212,13 +212,9 @@ impl Network {
                  link set dev {link} master {bridge} up\n"
             ),
         )
-        .await
-        .map(|_| ())
-    }
-
-    /// What the instance itself feeds to `ip -batch` in its own namespace.
-    pub(crate) fn instance_batch(&self, addressing: Addressing) -> String {
-        format!(
+        .await?;
+        // Before anything runs in it: the first packet to an address that is not up yet is only repeated after a second.
+        let inside = format!(
             "link set dev lo up\n\
              address add {}/{} dev eth0\n\
              link set dev eth0 up\n\
@@ -226,7 +222,10 @@ impl Network {
             addressing.management,
             self.subnet.prefix(),
             self.subnet.gateway()
-        )
+        );
+        run("ip", &["-netns", &netns, "-batch", "-"], &inside)
+            .await
+            .map(|_| ())
     }
 
     /// Removes an instance's link and network namespace. That they are not there is success.
@@ -273,6 +272,17 @@ pub(super) async fn delete_netns(netns: &str) -> Result<()> {
     }
 }
 
+/// Names of the bridges made for a data folder, whatever their names.
+pub(super) async fn bridges_of(data_dir: &Path) -> Result<Vec<String>> {
+    let alias = format!("{ALIAS}{}", data_dir.display());
+    let links: Vec<Link> = ip(&["link", "show", "type", "bridge"]).await?;
+    Ok(links
+        .into_iter()
+        .filter(|link| link.ifalias.as_ref() == Some(&alias))
+        .map(|link| link.ifname)
+        .collect())
+}
+
 /// Names of all tables of our family in the firewall.
 pub(super) async fn tables() -> Result<Vec<String>> {
     let text = run("nft", &["list", "tables", "ip"], "").await?;
@@ -283,7 +293,7 @@ pub(super) async fn tables() -> Result<Vec<String>> {
         .collect())
 }
 
-async fn delete_table(table: &str) -> Result<()> {
+pub(super) async fn delete_table(table: &str) -> Result<()> {
     // Declared first, so that deleting a table that is not there is no error.
     run(
         "nft",
@@ -313,7 +323,7 @@ fn forwarding_on() -> Result<()> {
 }
 
 /// Puts forwarding back as it was once no local cloud of this machine needs it.
-async fn forwarding_back() -> Result<()> {
+pub(super) async fn forwarding_back() -> Result<()> {
     let mark = Path::new(FORWARDING_MARK);
     if !mark.exists() {
         return Ok(());

@@ -46,6 +46,14 @@ impl Process {
         }
     }
 
+    /// Asks it to end. That it has ended already is success.
+    pub(crate) fn ask_to_end(&self) -> io::Result<()> {
+        match pidfd_send_signal(self.fd.get_ref(), Signal::TERM) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Waits until it has ended. For the first process of a process namespace that is when everything in it has ended.
     pub(crate) async fn ended(&self) -> io::Result<()> {
         self.fd.readable().await.map(|_| ())

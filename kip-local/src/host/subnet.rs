@@ -70,7 +70,7 @@ impl Subnet {
         ((1_u32 << (32 - self.prefix)) - RESERVED - 1) / 2
     }
 
-    /// The management and the pod address of a slot.
+    /// The management and the pod address of a slot: the two of a /31.
     pub(crate) fn pair(self, slot: u32) -> (Ipv4Addr, Ipv4Addr) {
         let first = self.base + RESERVED + 2 * slot;
         (Ipv4Addr::from(first), Ipv4Addr::from(first + 1))
@@ -93,6 +93,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::from([subnet.gateway()]);
         for slot in 0..subnet.slots() {
             let (management, pod) = subnet.pair(slot);
+            assert!(Subnet::new(management, 31).overlaps(Subnet::new(pod, 32)));
             for address in [management, pod] {
                 assert!(seen.insert(address));
                 assert!(subnet.overlaps(Subnet::new(address, 32)));

@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::oci;
-use crate::host::{Tools, run};
+use crate::host::{Names, Process, Tools, run};
 use crate::machine::{Purpose, containerd_config};
 
 /// Changes whenever the layout below does, so that an old image is not used.
@@ -42,7 +42,12 @@ fn failed(message: impl Into<String>) -> Error {
 ///
 /// # Errors
 /// `ConfigInvalid` when an archive cannot be read or imported.
-pub(crate) async fn bake(data_dir: &Path, tools: &Tools, archives: &[PathBuf]) -> Result<Baked> {
+pub(crate) async fn bake(
+    data_dir: &Path,
+    names: &Names,
+    tools: &Tools,
+    archives: &[PathBuf],
+) -> Result<Baked> {
     let images = data_dir.join("images");
     let version = run(&tools.containerd.to_string_lossy(), &["--version"], "").await?;
     let key = key(&version, &tools.busybox, archives)?;
@@ -51,7 +56,7 @@ pub(crate) async fn bake(data_dir: &Path, tools: &Tools, archives: &[PathBuf]) -
         let work = images.join(format!("{key}.new"));
         // What is there was left by an attempt that was interrupted: the data folder's lock says nobody else is at it.
         remove(&work)?;
-        make(&work, tools, archives, &key).await?;
+        make(&work, tools, archives, names.hash()).await?;
         fs::rename(&work, &folder).map_err(|source| failed("cannot rename it").with_source(source))?;
     }
     forget_others(&images, &key);
@@ -117,10 +122,11 @@ fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-async fn make(work: &Path, tools: &Tools, archives: &[PathBuf], key: &str) -> Result<()> {
+async fn make(work: &Path, tools: &Tools, archives: &[PathBuf], folder: &str) -> Result<()> {
     let root = work.join("root");
     // Short: a socket's path has at most 107 bytes.
-    let state = PathBuf::from(format!("/run/kip-local-bake-{}-{key}", std::process::id()));
+    let state = PathBuf::from(format!("/run/kip-local-bake-{folder}"));
+    remove(&state)?;
     let disk = |source: io::Error| failed("cannot write to the data folder").with_source(source);
     fs::create_dir_all(&root).map_err(disk)?;
     fs::create_dir_all(&state).map_err(disk)?;
@@ -182,9 +188,12 @@ async fn unpack(work: &Path, root: &Path, state: &Path, tools: &Tools, archives:
 
 /// Starts containerd and returns when it serves.
 async fn start(tools: &Tools, config: &Path) -> Result<Child> {
-    // Mounts it makes to unpack are its own, and go with it; so does it with us.
-    let mut child = Command::new("unshare")
+    // Mounts it makes to unpack are its own, and go with it, as it goes with us even when we are killed.
+    let mut child = Command::new("setpriv")
         .args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
             "--mount",
             "--pid",
             "--fork",
@@ -231,8 +240,10 @@ async fn stop(child: &mut Child) -> Result<()> {
         .id()
         .and_then(|pid| fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok())
         .unwrap_or_default();
-    for pid in children.split_whitespace() {
-        run("kill", &["-TERM", pid], "").await?;
+    for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        Process::open(pid, None)
+            .and_then(|process| process.map_or(Ok(()), |process| process.ask_to_end()))
+            .map_err(|source| failed("cannot end containerd").with_source(source))?;
     }
     match tokio::time::timeout(PATIENCE, child.wait()).await {
         Ok(Ok(_)) => Ok(()),

@@ -23,10 +23,9 @@ pub(crate) enum Purpose<'a> {
 }
 
 /// Plugins nobody asks for, each of which costs time at start or tries a file system that is not there.
-const DISABLED: [&str; 9] = [
+const DISABLED: [&str; 8] = [
     "io.containerd.internal.v1.opt",
     "io.containerd.internal.v1.restart",
-    "io.containerd.runtime.v1.linux",
     "io.containerd.snapshotter.v1.aufs",
     "io.containerd.snapshotter.v1.btrfs",
     "io.containerd.snapshotter.v1.devmapper",

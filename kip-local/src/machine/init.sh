@@ -1,5 +1,5 @@
 #!/bin/sh
-# The init of an instance: brings up its network, keeps containerd and the agent running, and collects the dead.
+# The init of an instance: keeps containerd and the agent running, and collects the dead.
 set -u
 cd /
 umount -l /.old || exit 1
@@ -9,7 +9,6 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 # The pod's address is on a link inside; the instance answers for it on its own link, at once.
 echo 1 >/proc/sys/net/ipv4/conf/eth0/proxy_arp
 echo 0 >/proc/sys/net/ipv4/neigh/eth0/proxy_delay
-ip -batch /kip/network || exit 1
 # containerd's databases live and die with the instance, so they need no disk that they wait for.
 cp -r /kip/image/databases /run/kip-databases || exit 1
 

@@ -24,7 +24,12 @@ const INIT_FILE: &str = "init.pid";
 /// Starts an instance whose file system is built and whose network namespace exists. Returns when its first process runs.
 ///
 /// The child is the instance's keeper in the machine's process namespace: it ends when the instance does.
-pub(crate) async fn start(instance: &Path, netns: &str, cgroups: &[PathBuf]) -> Result<(Child, Process)> {
+pub(crate) async fn start(
+    instance: &Path,
+    netns: &str,
+    cgroups: &[PathBuf],
+    leaf: Option<&Path>,
+) -> Result<(Child, Process)> {
     let failed = |message: &str| {
         Error::new(ErrorKind::Unexpected, "start instance", message)
             .with_context("instance", instance.display())
@@ -36,12 +41,11 @@ pub(crate) async fn start(instance: &Path, netns: &str, cgroups: &[PathBuf]) -> 
         .map_err(|source| failed("cannot write its console").with_source(source))?;
     // A session of its own: a Ctrl-C at our terminal is not for the instances.
     let mut child = Command::new("setsid")
-        .args([
-            "sh".as_ref(),
-            instance.join("launch.sh").as_os_str(),
-            instance.as_os_str(),
-            netns.as_ref(),
-        ])
+        .arg("sh")
+        .arg(instance.join("launch.sh"))
+        .arg(instance)
+        .arg(netns)
+        .arg(leaf.unwrap_or(Path::new("")))
         .args(cgroups)
         .env_clear()
         .env("PATH", root::PATH)
@@ -53,9 +57,13 @@ pub(crate) async fn start(instance: &Path, netns: &str, cgroups: &[PathBuf]) -> 
         .map_err(|source| failed("cannot run setsid").with_source(source))?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
-        let read = BufReader::new(stdout);
-        let mut read = read;
-        let _ = tokio::time::timeout(SPAWN, read.read_line(&mut line)).await;
+        // Whatever goes wrong here shows as a missing line.
+        let _ = tokio::time::timeout(SPAWN, BufReader::new(stdout).read_line(&mut line)).await;
+    }
+    if let (Some(leaf), Some(keeper)) = (leaf, child.id()) {
+        // The keeper cannot be moved from inside: it is not in the instance's process namespace.
+        std::fs::write(leaf.join("cgroup.procs"), keeper.to_string())
+            .map_err(|source| failed("cannot move its keeper").with_source(source))?;
     }
     match parse_init(&line).map(|(pid, start)| Process::open(pid, Some(start))) {
         Some(Ok(Some(process))) => Ok((child, process)),

@@ -42,8 +42,6 @@ pub(crate) struct Blueprint {
     pub(crate) hierarchies: Vec<Hierarchy>,
     pub(crate) addressing: Addressing,
     pub(crate) mtu: u32,
-    /// What the instance feeds to `ip -batch`.
-    pub(crate) network: String,
     pub(crate) nameservers: Vec<IpAddr>,
     pub(crate) registries: BTreeMap<String, RegistryConfig>,
     pub(crate) restrict_oom_score: bool,
@@ -144,7 +142,6 @@ fn build_io(instance: &Path, blueprint: &Blueprint) -> io::Result<()> {
         )?;
     }
     own("kip/hostname", &blueprint.hostname)?;
-    own("kip/network", &blueprint.network)?;
     own("kip/init.sh", include_str!("init.sh"))?;
     fs::write(instance.join("boot.sh"), include_str!("boot.sh"))?;
     fs::write(instance.join("launch.sh"), include_str!("launch.sh"))?;
@@ -266,6 +263,8 @@ fn resolv_conf(nameservers: &[IpAddr]) -> String {
 }
 
 /// The pod's network: a link of its own to the instance, with the instance's second address.
+///
+/// The two addresses of an instance are a /31: the plugin wants the gateway inside the address's network.
 fn cni_config(addressing: Addressing, mtu: u32) -> String {
     serde_json::json!({
         "cniVersion": "0.4.0",
@@ -277,7 +276,7 @@ fn cni_config(addressing: Addressing, mtu: u32) -> String {
                 "mtu": mtu,
                 "ipam": {
                     "type": "static",
-                    "addresses": [{ "address": format!("{}/32", addressing.pod), "gateway": "169.254.1.1" }],
+                    "addresses": [{ "address": format!("{}/31", addressing.pod), "gateway": addressing.management }],
                     "routes": [{ "dst": "0.0.0.0/0" }],
                 },
             },

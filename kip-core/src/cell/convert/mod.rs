@@ -3,6 +3,5 @@
 mod pod;
 mod report;
 
-
 pub(super) use pod::pod;
 pub(super) use report::{report, stats, timestamp};
