@@ -107,7 +107,7 @@ fn scaled(text: &str, shift: i32) -> Result<u64, QuantityError> {
     }
     let mut inexact = false;
     while exponent < 0 && mantissa > 0 {
-        inexact |= mantissa % 10 != 0;
+        inexact |= !mantissa.is_multiple_of(10);
         mantissa /= 10;
         exponent += 1;
     }

@@ -49,8 +49,10 @@ impl PodRegistry {
     }
 
     /// Takes in a copy of a pod, unless a newer one is known. Returns the pod's entry.
-    pub(crate) fn see(&self, pod: Pod) -> Option<Entry> {
+    pub(crate) fn see(&self, mut pod: Pod) -> Option<Entry> {
         let uid = uid_of(&pod)?;
+        // Often half of the object, and of no use here.
+        pod.metadata.managed_fields = None;
         let mut pods = self.locked();
         let entry = pods.entry(uid).or_insert_with(|| Entry {
             started_before: has_started(&pod),
@@ -65,8 +67,9 @@ impl PodRegistry {
     }
 
     /// Takes in the answer to our own write; a pod that went away meanwhile stays away.
-    pub(crate) fn refresh(&self, pod: Pod) {
+    pub(crate) fn refresh(&self, mut pod: Pod) {
         let Some(uid) = uid_of(&pod) else { return };
+        pod.metadata.managed_fields = None;
         if let Some(entry) = self.locked().get_mut(&uid)
             && !is_older(&pod, &entry.pod)
         {

@@ -118,7 +118,6 @@ impl PodRuntime for Logs {
 }
 
 /// A cluster with a virtual node, running until dropped.
-
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) client: kube::Client,
@@ -207,7 +206,7 @@ impl World {
         &self,
         pod: &PodUid,
         what: &str,
-        fits: impl Fn(&PodIntent) -> bool,
+        fits: impl Fn(&PodIntent) -> bool + Send + Sync,
     ) -> PodIntent {
         within(what, async {
             loop {
@@ -232,7 +231,13 @@ impl World {
     }
 
     /// Waits until an object is as wanted, by watching it.
-    pub(crate) async fn becomes<K>(&self, api: Api<K>, name: &str, what: &str, fits: impl Fn(&K) -> bool) -> K
+    pub(crate) async fn becomes<K>(
+        &self,
+        api: Api<K>,
+        name: &str,
+        what: &str,
+        fits: impl Fn(&K) -> bool + Send + Sync,
+    ) -> K
     where
         K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
     {

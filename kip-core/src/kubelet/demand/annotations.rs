@@ -51,15 +51,9 @@ pub(super) fn read(pod: &Pod) -> Result<Wishes, Refusal> {
                     .map_err(|error| Refusal::invalid(format!("Annotation {key}: {error}.")))?;
                 wishes.volume_size = Some(size);
             }
-            "private-ip-only" => {
-                if !["1", "0", "t", "f", "true", "false"].contains(&value.to_ascii_lowercase().as_str()) {
-                    return Err(bad("is neither true nor false"));
-                }
-            }
-            "healthcheck-healthy-timeout" => {
-                if !value.parse::<f64>().is_ok_and(f64::is_finite) {
-                    return Err(bad("is no number of seconds"));
-                }
+            "private-ip-only" if !is_bool(value) => return Err(bad("is neither true nor false")),
+            "healthcheck-healthy-timeout" if !value.parse::<f64>().is_ok_and(f64::is_finite) => {
+                return Err(bad("is no number of seconds"));
             }
             "cloud-route" => {
                 if let Some(route) = value.split_whitespace().find(|route| !is_cidr(route)) {
@@ -72,6 +66,10 @@ pub(super) fn read(pod: &Pod) -> Result<Wishes, Refusal> {
         }
     }
     Ok(wishes)
+}
+
+fn is_bool(text: &str) -> bool {
+    ["1", "0", "t", "f", "true", "false"].contains(&text.to_ascii_lowercase().as_str())
 }
 
 fn is_cidr(text: &str) -> bool {

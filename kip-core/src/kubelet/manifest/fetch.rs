@@ -51,7 +51,6 @@ pub(crate) async fn fetch(client: &kube::Client, pod: &Pod, references: &Referen
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut resolved = Resolved::default();
 
-    // The service account's pull secrets come first, because they add to the secrets that are read.
     let own: Vec<String> = pod
         .spec
         .as_ref()
@@ -61,29 +60,12 @@ pub(crate) async fn fetch(client: &kube::Client, pod: &Pod, references: &Referen
         .map(|secret| secret.name.clone())
         .filter(|name| !name.is_empty())
         .collect();
-    let mut secret_names = references.secrets.clone();
-    let mut pull_secrets = own;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    if pull_secrets.is_empty()
-        && let Ok(Some(account)) = accounts.get_opt(&references.service_account).await
-    {
-        // As admission does: the account's apply to pods that name none.
-        pull_secrets.extend(
-            account
-                .image_pull_secrets
-                .into_iter()
-                .flatten()
-                .map(|secret| secret.name),
-        );
-    }
-    secret_names.extend(pull_secrets.iter().cloned());
-    resolved.pull_secrets = pull_secrets;
-
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let (maps, secrets, tokens, services) = tokio::join!(
+    let (maps, found, tokens, services, of_account) = tokio::join!(
         join_all(references.config_maps.iter().map(|name| one(&config_maps, name))),
-        join_all(secret_names.iter().map(|name| one(&secrets, name))),
+        join_all(references.secrets.iter().map(|name| one(&secrets, name))),
         join_all(
             references
                 .tokens
@@ -91,9 +73,17 @@ pub(crate) async fn fetch(client: &kube::Client, pod: &Pod, references: &Referen
                 .map(|wish| token(client, pod, &references.service_account, wish))
         ),
         services(client, namespace, references.service_links),
+        pull_secrets_of(&accounts, &references.service_account, own.is_empty()),
     );
     resolved.config_maps = references.config_maps.iter().cloned().zip(maps).collect();
-    resolved.secrets = secret_names.iter().cloned().zip(secrets).collect();
+    resolved.secrets = references.secrets.iter().cloned().zip(found).collect();
+    let more = of_account
+        .iter()
+        .filter(|name| !references.secrets.contains(*name));
+    let more: Vec<String> = more.cloned().collect();
+    let found = join_all(more.iter().map(|name| one(&secrets, name))).await;
+    resolved.secrets.extend(more.into_iter().zip(found));
+    resolved.pull_secrets = if own.is_empty() { of_account } else { own };
     resolved.services = services?;
     let mut renew_at: Option<Timestamp> = None;
     for (wish, got) in references.tokens.iter().zip(tokens) {
@@ -108,6 +98,28 @@ pub(crate) async fn fetch(client: &kube::Client, pod: &Pod, references: &Referen
         resolved.tokens.insert(wish.clone(), fetched);
     }
     Ok(Read { resolved, renew_at })
+}
+
+/// The account's pull secrets, which apply to pods that name none, as admission does it. Best effort: admission has usually done it, and
+/// a node's own identity may not read accounts.
+async fn pull_secrets_of(accounts: &Api<ServiceAccount>, name: &str, wanted: bool) -> Vec<String> {
+    if !wanted {
+        return Vec::new();
+    }
+    match accounts.get_opt(name).await {
+        Ok(Some(account)) => {
+            let secrets = account.image_pull_secrets.into_iter().flatten();
+            secrets
+                .map(|secret| secret.name)
+                .filter(|name| !name.is_empty())
+                .collect()
+        }
+        Ok(None) => Vec::new(),
+        Err(error) => {
+            tracing::debug!(account = name, %error, "the account's pull secrets could not be read");
+            Vec::new()
+        }
+    }
 }
 
 async fn one<K>(api: &Api<K>, name: &str) -> Fetched<K>
