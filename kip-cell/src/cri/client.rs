@@ -159,9 +159,11 @@ impl Runtime {
             config: Some(config),
             runtime_handler: String::new(),
         };
-        Ok(bounded("RunPodSandbox", WORK, client.run_pod_sandbox(request))
-            .await?
-            .pod_sandbox_id)
+        Ok(
+            bounded("RunPodSandbox", WORK, Box::pin(client.run_pod_sandbox(request)))
+                .await?
+                .pod_sandbox_id,
+        )
     }
 
     /// State and addresses of one sandbox.
@@ -219,9 +221,13 @@ impl Runtime {
             config: Some(config),
             sandbox_config: Some(sandbox),
         };
-        Ok(bounded("CreateContainer", WORK, client.create_container(request))
-            .await?
-            .container_id)
+        Ok(bounded(
+            "CreateContainer",
+            WORK,
+            Box::pin(client.create_container(request)),
+        )
+        .await?
+        .container_id)
     }
 
     /// Starts a created container.
@@ -377,7 +383,7 @@ impl Runtime {
             auth,
             sandbox_config: Some(sandbox),
         };
-        Ok(bounded("PullImage", PULL, client.pull_image(request))
+        Ok(bounded("PullImage", PULL, Box::pin(client.pull_image(request)))
             .await?
             .image_ref)
     }

@@ -120,11 +120,9 @@ impl Cursor {
         }
         let timestamp = self.options.timestamps.then(|| utc(entry.time));
         let open = &mut self.open[usize::from(entry.stream == Stream::Stderr)];
-        if open.is_empty() {
-            if let Some(timestamp) = timestamp {
-                open.extend_from_slice(timestamp.as_bytes());
-                open.push(b' ');
-            }
+        if let Some(timestamp) = timestamp.filter(|_| open.is_empty()) {
+            open.extend_from_slice(timestamp.as_bytes());
+            open.push(b' ');
         }
         open.extend_from_slice(entry.text);
         if !entry.partial {

@@ -90,13 +90,11 @@ fn tail_start(file: &mut File, wanted: u64, stream: Option<Stream>) -> std::io::
         // Whole entries in `pending` after its first newline are examined, last first.
         while let Some(newline) = pending.iter().rposition(|byte| *byte == b'\n') {
             let tail_end = newline + 1;
-            if tail_end < pending.len() {
-                if counts(&pending[tail_end..], stream) {
-                    if found == wanted {
-                        return Ok((position + pending.len() as u64 + 1, found));
-                    }
-                    found += 1;
+            if tail_end < pending.len() && counts(&pending[tail_end..], stream) {
+                if found == wanted {
+                    return Ok((position + pending.len() as u64 + 1, found));
                 }
+                found += 1;
             }
             pending.truncate(newline);
         }

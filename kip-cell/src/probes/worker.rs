@@ -76,10 +76,10 @@ pub(crate) async fn watch(
                 verdict,
             })
         };
-        if let Err(text) = result {
-            if reports.send(report(Verdict::Missed(text))).await.is_err() {
-                return;
-            }
+        if let Err(text) = result
+            && reports.send(report(Verdict::Missed(text))).await.is_err()
+        {
+            return;
         }
         let Some(passes) = verdict.filter(|_| verdict != last) else {
             continue;

@@ -47,7 +47,7 @@ impl Bench {
         Self { handle, tasks }
     }
 
-    async fn ask(&self, message: impl FnOnce(message::Reply) -> Message) -> Result<(), Refusal> {
+    async fn ask(&self, message: impl FnOnce(message::Reply) -> Message + Send) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
         self.handle.messages.send(message(reply)).await.expect("runs");
         answer.await.expect("answers")
@@ -69,7 +69,11 @@ impl Bench {
         .await
     }
 
-    async fn wait(&self, what: &str, condition: impl Fn(&StatusSnapshot) -> bool) -> StatusSnapshot {
+    async fn wait(
+        &self,
+        what: &str,
+        condition: impl Fn(&StatusSnapshot) -> bool + Send + Sync,
+    ) -> StatusSnapshot {
         let mut status = self.handle.status.clone();
         let waited = tokio::time::timeout(PATIENCE, status.wait_for(|status| condition(status))).await;
         match waited {

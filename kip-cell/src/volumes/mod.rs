@@ -115,13 +115,14 @@ impl Folders {
             Some(Source::Files(files)) => {
                 fs::create_dir_all(&folder).map_err(io("create", &folder))?;
                 let mut remark = None;
-                if files.secret && !mounts::is_mount_point(&folder) {
-                    if let Err(error) = mounts::tmpfs(&folder, 0, 0o755) {
-                        remark = Some(format!(
-                            "secret volume {:?} lies on disk, not in memory: {error}",
-                            volume.name
-                        ));
-                    }
+                if files.secret
+                    && !mounts::is_mount_point(&folder)
+                    && let Err(error) = mounts::tmpfs(&folder, 0, 0o755)
+                {
+                    remark = Some(format!(
+                        "secret volume {:?} lies on disk, not in memory: {error}",
+                        volume.name
+                    ));
                 }
                 files::write(&folder, &files.files, fs_group)?;
                 Ok(remark)

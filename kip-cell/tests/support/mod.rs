@@ -238,7 +238,7 @@ impl Cell {
     pub(crate) async fn wait(
         &self,
         what: &str,
-        condition: impl Fn(&StatusSnapshot) -> bool,
+        condition: impl Fn(&StatusSnapshot) -> bool + Send + Sync,
     ) -> StatusSnapshot {
         let mut last = None;
         let watch = async {
