@@ -17,6 +17,9 @@ struct Args {
     /// Where to write the kubeconfig.
     #[arg(long)]
     kubeconfig: PathBuf,
+    /// A user or group that may do everything, beside the administrator whose kubeconfig is written. May be repeated.
+    #[arg(long)]
+    allow: Vec<String>,
     /// Leave pending pods alone.
     #[arg(long)]
     no_scheduler: bool,
@@ -30,11 +33,11 @@ async fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let cluster = kip_cluster::Cluster::builder()
+    let builder = kip_cluster::Cluster::builder()
         .listen(args.listen)
-        .scheduler(!args.no_scheduler)
-        .start()
-        .await?;
+        .scheduler(!args.no_scheduler);
+    let builder = args.allow.into_iter().fold(builder, kip_cluster::Builder::allow);
+    let cluster = builder.start().await?;
     cluster.write_kubeconfig(&args.kubeconfig)?;
     writeln!(std::io::stdout(), "kip-cluster: serving {}", cluster.url())
         .context("standard output is closed")?;

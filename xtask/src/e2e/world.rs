@@ -62,13 +62,25 @@ impl World {
         let mut world = Self::bare(kind, &machine.kubectl, Scope::Workspace)?;
         let controller = Controller::prepare(&world, &machine.busybox)?;
         world.controller.insert(controller).start()?;
-        world.kubectl_ok(&[
-            "wait",
-            "--for=condition=Ready",
-            "--timeout=60s",
-            &format!("node/{}", super::controller::NODE),
-        ])?;
+        world.wait_node()?;
         Ok(world)
+    }
+
+    /// Waits until the virtual node is there and ready.
+    fn wait_node(&mut self) -> Result<()> {
+        let (api, controller) = (self.api.clone(), self.controller()?);
+        let log = controller.log().to_owned();
+        wait_until("the virtual node to be ready", PATIENCE, || {
+            controller.check_alive()?;
+            let node = api.get(&format!("/api/v1/nodes/{}", super::controller::NODE))?;
+            let conditions = node.at("/status/conditions").as_array();
+            let ready = conditions
+                .into_iter()
+                .flatten()
+                .any(|c| c["type"] == "Ready" && c["status"] == "True");
+            Ok(ready.then_some(()))
+        })
+        .with_context(|| format!("the end of the controller's log:\n{}", tail(&log, 15)))
     }
 
     pub(super) fn case(&mut self, case: &Case) -> Result<()> {
