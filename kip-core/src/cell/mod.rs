@@ -11,5 +11,8 @@ mod errors;
 mod runtime;
 mod tunnel;
 
+#[cfg(test)]
+mod tests;
+
 pub use authority::CellAuthority;
 pub use runtime::CellRuntime;

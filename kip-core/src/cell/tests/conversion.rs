@@ -1,0 +1,232 @@
+//! Nothing is lost between the model and the wire.
+
+use jiff::Timestamp;
+use kip_cell_api::v1;
+use proptest::prelude::*;
+
+use crate::cell::convert;
+use crate::model::{AgentEvent, ContainerReport, ContainerState, RuntimeReport, StartMarks, Termination};
+
+fn moments() -> impl Strategy<Value = Timestamp> {
+    (-5_000_000_000_i64..5_000_000_000, 0_i32..1_000_000_000)
+        .prop_map(|(second, nanosecond)| Timestamp::new(second, nanosecond).unwrap())
+}
+
+fn words() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9 ä:/]{0,12}"
+}
+
+fn terminations() -> impl Strategy<Value = Termination> {
+    (
+        any::<i32>(),
+        any::<i32>(),
+        words(),
+        words(),
+        any::<Option<()>>(),
+        moments(),
+        words(),
+    )
+        .prop_map(
+            |(exit_code, signal, reason, message, known, at, container_id)| Termination {
+                exit_code,
+                signal,
+                reason,
+                message,
+                started_at: known.map(|()| at),
+                finished_at: Some(at),
+                container_id,
+            },
+        )
+}
+
+fn containers() -> impl Strategy<Value = ContainerReport> {
+    let state = prop_oneof![
+        (words(), words()).prop_map(|(reason, message)| ContainerState::Waiting { reason, message }),
+        moments().prop_map(|started_at| ContainerState::Running { started_at }),
+        terminations().prop_map(ContainerState::Terminated),
+    ];
+    (
+        words(),
+        words(),
+        any::<u32>(),
+        state,
+        proptest::option::of(terminations()),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(name, image, restart_count, state, last_state, ready, started)| ContainerReport {
+                name,
+                image_id: format!("{image}@sha256:0"),
+                container_id: format!("containerd://{image}"),
+                image,
+                restart_count,
+                state,
+                last_state,
+                ready,
+                started,
+            },
+        )
+}
+
+fn reports() -> impl Strategy<Value = RuntimeReport> {
+    let lists = || proptest::collection::vec(containers(), 0..3);
+    let events = proptest::collection::vec((any::<u64>(), moments(), any::<bool>(), words()), 0..3);
+    let ips = proptest::collection::vec(any::<std::net::IpAddr>(), 0..3);
+    let marks = proptest::collection::vec(proptest::option::of(moments()), 5);
+    let flags = any::<[bool; 3]>();
+    (
+        words(),
+        any::<u64>(),
+        lists(),
+        lists(),
+        events,
+        ips,
+        marks,
+        flags,
+        proptest::option::of("[a-z]{1,9}"),
+    )
+        .prop_map(
+            |(
+                text,
+                generation,
+                init_containers,
+                containers,
+                events,
+                pod_ips,
+                marks,
+                flags,
+                sandbox_error,
+            )| RuntimeReport {
+                pod_uid: text.clone(),
+                observed_generation: generation,
+                boot_id: text.clone(),
+                sandbox_ready: flags[0],
+                pod_ips,
+                init_containers,
+                containers,
+                stopping: flags[1],
+                finished: flags[2],
+                sandbox_error,
+                marks: StartMarks {
+                    agent_started_at: marks[0],
+                    deployed_at: marks[1],
+                    sandbox_ready_at: marks[2],
+                    images_ready_at: marks[3],
+                    running_at: marks[4],
+                },
+                events: events
+                    .into_iter()
+                    .map(|(id, at, warning, message)| AgentEvent {
+                        id,
+                        at,
+                        warning,
+                        reason: text.clone(),
+                        message,
+                        container: String::new(),
+                    })
+                    .collect(),
+            },
+        )
+}
+
+fn wire_termination(from: &Termination) -> v1::ContainerState {
+    let ended = v1::Terminated {
+        exit_code: from.exit_code,
+        signal: from.signal,
+        reason: from.reason.clone(),
+        message: from.message.clone(),
+        started_at: from.started_at.map(convert::timestamp),
+        finished_at: from.finished_at.map(convert::timestamp),
+        container_id: from.container_id.clone(),
+    };
+    v1::ContainerState {
+        state: Some(v1::container_state::State::Terminated(ended)),
+    }
+}
+
+fn wire_container(from: &ContainerReport) -> v1::ContainerStatus {
+    use v1::container_state::State;
+
+    let state = match &from.state {
+        ContainerState::Waiting { reason, message } => v1::ContainerState {
+            state: Some(State::Waiting(v1::Waiting {
+                reason: reason.clone(),
+                message: message.clone(),
+            })),
+        },
+        ContainerState::Running { started_at } => v1::ContainerState {
+            state: Some(State::Running(v1::Running {
+                started_at: Some(convert::timestamp(*started_at)),
+            })),
+        },
+        ContainerState::Terminated(ended) => wire_termination(ended),
+    };
+    v1::ContainerStatus {
+        name: from.name.clone(),
+        image: from.image.clone(),
+        image_id: from.image_id.clone(),
+        container_id: from.container_id.clone(),
+        restart_count: from.restart_count,
+        state: Some(state),
+        last_state: from.last_state.as_ref().map(wire_termination),
+        ready: from.ready,
+        started: from.started,
+    }
+}
+
+/// What an agent would send for this report.
+fn wire(from: &RuntimeReport) -> v1::StatusSnapshot {
+    let at = |moment: Option<Timestamp>| moment.map(convert::timestamp);
+    v1::StatusSnapshot {
+        pod_uid: from.pod_uid.clone(),
+        observed_generation: from.observed_generation,
+        boot_id: from.boot_id.clone(),
+        sequence: 1,
+        sandbox_ready: from.sandbox_ready,
+        pod_ips: from.pod_ips.iter().map(ToString::to_string).collect(),
+        init_containers: from.init_containers.iter().map(wire_container).collect(),
+        containers: from.containers.iter().map(wire_container).collect(),
+        sandbox_started_at: None,
+        stopping: from.stopping,
+        finished: from.finished,
+        sandbox_error: from.sandbox_error.clone().unwrap_or_default(),
+        marks: Some(v1::StartMarks {
+            agent_started_at: at(from.marks.agent_started_at),
+            deployed_at: at(from.marks.deployed_at),
+            sandbox_ready_at: at(from.marks.sandbox_ready_at),
+            images_ready_at: at(from.marks.images_ready_at),
+            running_at: at(from.marks.running_at),
+        }),
+        events: from
+            .events
+            .iter()
+            .map(|event| v1::AgentEvent {
+                id: event.id,
+                at: Some(convert::timestamp(event.at)),
+                warning: event.warning,
+                reason: event.reason.clone(),
+                message: event.message.clone(),
+                container: event.container.clone(),
+            })
+            .collect(),
+    }
+}
+
+proptest! {
+    /// A field that got lost would be a container that never shows as ready, or an exit code that is always 0.
+    #[test]
+    fn a_report_survives_the_wire(report in reports()) {
+        prop_assert_eq!(convert::report(wire(&report)).unwrap(), report);
+    }
+
+    /// An agent that is broken, or is not ours, must not take the controller down.
+    #[test]
+    fn impossible_values_are_errors_that_name_the_field(ip in "[a-z]{0,5}", seconds in prop_oneof![Just(i64::MAX), Just(i64::MIN)]) {
+        let snapshot = v1::StatusSnapshot { pod_ips: vec![ip], ..Default::default() };
+        prop_assert!(convert::report(snapshot).unwrap_err().to_string().contains("pod_ips"));
+        let marks = v1::StartMarks { running_at: Some(prost_types::Timestamp { seconds, nanos: 0 }), ..Default::default() };
+        let snapshot = v1::StatusSnapshot { marks: Some(marks), ..Default::default() };
+        prop_assert!(convert::report(snapshot).unwrap_err().to_string().contains("running_at"));
+    }
+}
