@@ -170,14 +170,15 @@ fn exec(world: &mut World) -> Result<()> {
 }
 
 fn terminal(world: &mut World) -> Result<()> {
+    // The size is told a moment after the start, as kubectl does it.
+    const SIZE: &str =
+        "tty; i=0; until stty size 2>/dev/null; do i=$((i+1)); [ $i -lt 50 ] || break; sleep 0.1; done";
     let ns = world.namespace()?;
     world.apply(&ns, &script("host", STAY))?;
     world.wait_ready(&ns, "host")?;
     // `script` gives kubectl a terminal of its own.
-    let line = crate::command::line(&world.kubectl_with(
-        &["exec", "-it", "-n", &ns, "host"],
-        &["sh", "-c", "tty; stty size"],
-    ));
+    let line =
+        crate::command::line(&world.kubectl_with(&["exec", "-it", "-n", &ns, "host"], &["sh", "-c", SIZE]));
     let mut with_terminal = cmd("script", ["--quiet", "--return", "--command"]);
     with_terminal
         .arg(format!("stty rows 33 cols 77; {line}"))
