@@ -1,18 +1,15 @@
 //! What must hold at the end of every story, whatever went wrong in it.
 
-use kip_core::driver::CellStore as _;
-
 use crate::world::World;
 
 /// Nothing is left: no instance, no record, no pod object, no machine. Answers what is.
-pub async fn nothing_left(world: &World) -> Result<(), String> {
+pub fn nothing_left(world: &World) -> Result<(), String> {
     let mut left = Vec::new();
     for instance in world.cloud.instances() {
         left.push(format!("instance {} ({:?})", instance.id, instance.phase));
     }
-    match world.store.list().await {
-        Ok(records) => left.extend(records.iter().map(|record| format!("record {}", record.name))),
-        Err(error) => left.push(format!("records unknown: {error}")),
+    for record in world.store.records() {
+        left.push(format!("record {}", record.name));
     }
     if !world.source.is_empty() {
         left.push(format!("{} pod objects", world.source.len()));

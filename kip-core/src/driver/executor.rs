@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::clock::{Repeat, within};
-use super::core::{Core, Key};
+use super::core::{Core, Key, Slot};
 use super::source::PodNotice;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::ids::{InstanceId, LaunchToken};
@@ -155,12 +155,7 @@ impl Core {
             Action::Publish => self.publish(key),
             Action::Notify(notice) => self.notify(key, notice),
             Action::Release => self.release(key),
-            Action::Forget => {
-                self.timers.set(key, None);
-                if let Some(watch) = self.slots().remove(key).and_then(|slot| slot.watch) {
-                    watch.abort();
-                }
-            }
+            Action::Forget => self.forget(key),
             Action::Ignored(why) => tracing::debug!(?key, why, "event ignored"),
         }
         true
@@ -176,6 +171,21 @@ impl Core {
             let event = call(Arc::clone(&core)).await;
             core.deliver(&key, event);
         });
+    }
+
+    fn forget(&self, key: &Key) {
+        let mut slots = self.slots();
+        let is_gone = |slot: &Slot| matches!(slot.state.pod.wanted, Wanted::Gone);
+        // A word of the source that is still in the inbox would otherwise be lost.
+        if slots
+            .get(key)
+            .is_some_and(|slot| slot.inbox.is_empty() || is_gone(slot))
+        {
+            if let Some(watch) = slots.remove(key).and_then(|slot| slot.watch) {
+                watch.abort();
+            }
+            self.timers.set(key, None);
+        }
     }
 
     fn place(&self, key: &Key) {

@@ -108,7 +108,7 @@ pub enum Action {
     Notify(Notice),
     /// Remove the pod object: answers `Released`.
     Release,
-    /// The pod is gone and nothing of it is left: forget the state.
+    /// Nothing of the pod is left: forget the state, unless there is an event it has not seen yet.
     Forget,
     /// Nothing was done about the event, for this reason.
     Ignored(&'static str),

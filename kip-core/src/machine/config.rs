@@ -72,6 +72,9 @@ pub struct StepConfig {
     pub retry: Backoff,
     /// After so many cells in a row that cost money and never ran the pod, the pod fails. Default 5.
     pub boot_attempts: u32,
+    /// How long a pod whose last cell is gone waits for the source to say what it wants, after a restart. Then: forgotten; should the
+    /// source speak later, it begins anew. Default 10 minutes.
+    pub source_patience: Duration,
     /// How often a state that is only waiting for someone else's word looks again. Default 30 s.
     pub idle_wake: Duration,
 }
@@ -106,6 +109,7 @@ impl StepConfig {
             avoid_boot_failure: MINUTE.saturating_mul(10),
             retry: Backoff::new(Duration::from_secs(5), MINUTE.saturating_mul(5)),
             boot_attempts: 5,
+            source_patience: MINUTE.saturating_mul(10),
             idle_wake: Duration::from_secs(30),
         }
     }

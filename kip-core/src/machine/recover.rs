@@ -74,6 +74,7 @@ fn stage(cfg: &StepConfig, mut record: CellRecord, found: Option<&Instance>, now
             address,
             link: down,
             silent_since: Some(now),
+            is_announced: false,
             asking: false,
             ask_at: now,
             update: Call::Idle,

@@ -288,6 +288,8 @@ pub struct Running {
     pub link: Link,
     /// Since when nothing was heard.
     pub silent_since: Option<Timestamp>,
+    /// Whether users were told of the silence: a short one is not worth a word.
+    pub is_announced: bool,
     /// Whether the provider is being asked about the instance.
     pub asking: bool,
     /// When it is asked next, while the agent is silent.

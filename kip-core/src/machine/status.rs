@@ -42,12 +42,10 @@ pub fn project(state: &PodState) -> PodReport {
             PodReport::new(PodPhase::Pending, "Deploying", message)
         }
         Stage::Running(s) => {
-            let silent = match (&s.link, s.silent_since) {
-                (Link::Down { problem, .. }, Some(_)) => {
-                    Some(format!("The agent does not answer: {problem}"))
-                }
-                (Link::Dialling { .. }, Some(_)) => Some("The agent does not answer.".into()),
-                (Link::Up { .. }, _) | (_, None) => None,
+            let silent = match (&s.link, s.is_announced) {
+                (Link::Down { problem, .. }, true) => Some(format!("The agent does not answer: {problem}")),
+                (Link::Dialling { .. }, true) => Some("The agent does not answer.".into()),
+                (Link::Up { .. }, _) | (_, false) => None,
             };
             match silent {
                 Some(message) => PodReport::new(running_phase(pod), "AgentSilent", message),

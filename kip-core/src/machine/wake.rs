@@ -30,7 +30,7 @@ pub(crate) fn wake_at(cfg: &StepConfig, state: &PodState, now: Timestamp) -> Opt
     }
     match &state.stage {
         Stage::Pending(s) => match s.waiting {
-            Waiting::Source => wake.idle(),
+            Waiting::Source => wake.at(after(s.since, cfg.source_patience)),
             Waiting::Placement | Waiting::NoFit(_) | Waiting::Offerings(_) => wake.at(s.retry_at),
         },
         Stage::Launching(s) => match s.call {
@@ -56,6 +56,9 @@ pub(crate) fn wake_at(cfg: &StepConfig, state: &PodState, now: Timestamp) -> Opt
             wake.call(&s.update);
             if s.silent_since.is_some() || s.address.is_none() {
                 wake.unless(s.asking, s.ask_at);
+            }
+            if let (Some(since), false) = (s.silent_since, s.is_announced) {
+                wake.at(after(since, cfg.silent_deadline));
             }
         }
         Stage::Draining(s) => {

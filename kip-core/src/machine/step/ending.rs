@@ -153,19 +153,18 @@ impl Turn<'_> {
         }
     }
 
-    /// Decides that the instance goes. The record says so before the first terminate.
+    /// Decides that the instance goes. The record says so just before the first terminate, and not before the end of the pod is
+    /// published: until then a controller that takes over has to find the instance worth asking how the pod ended.
     pub(super) fn terminate(&mut self, mut cell: Cell, and_then: After) -> Stage {
         self.pod.marks.terminating_at = Some(self.now);
         let why = match &and_then {
             After::Finish => self.why_it_ends(),
             After::Retry(setback) => setback.message.clone(),
         };
-        let instance = cell.instance.clone();
-        self.save(&mut cell.record, |record| {
-            record.phase = CellPhase::Terminating;
-            record.instance = Some(instance);
-            record.reason = Some(why);
-        });
+        let record = Arc::make_mut(&mut cell.record);
+        record.phase = CellPhase::Terminating;
+        record.instance = Some(cell.instance.clone());
+        record.reason = Some(why);
         self.act(Action::Disconnect);
         self.visible = true;
         self.pod.refresh = false;
@@ -203,6 +202,7 @@ impl Turn<'_> {
                 {
                     return Stage::Terminating(s);
                 }
+                self.save(&mut s.cell.record, |_| ());
                 0
             }
             Call::RepeatAt { tries, at } if self.now >= at => tries,

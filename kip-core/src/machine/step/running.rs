@@ -23,6 +23,7 @@ impl Turn<'_> {
             address: Some(address),
             link: Link::Up { last_seen: self.now },
             silent_since: None,
+            is_announced: false,
             asking: false,
             ask_at: self.now,
             update: Call::Idle,
@@ -59,6 +60,13 @@ impl Turn<'_> {
                 redial_at: self.now,
                 problem: "no report for too long".into(),
             };
+        }
+        if let (Some(since), Link::Down { problem, .. }, false) = (s.silent_since, &s.link, s.is_announced)
+            && self.now >= after(since, self.cfg.silent_deadline)
+        {
+            let message = format!("The agent does not answer; the workload is left running: {problem}");
+            self.notify(true, "AgentSilent", message);
+            s.is_announced = true;
             self.visible = true;
         }
         // Without an address it can only be learned by asking; else asking is for the silent, and its answer is of use only to a
@@ -139,7 +147,8 @@ impl Turn<'_> {
 
     fn reported_running(&mut self, mut s: Running, report: Arc<RuntimeReport>) -> Stage {
         self.pod.marks.connected_at = self.pod.marks.connected_at.or(Some(self.now));
-        self.visible |= s.silent_since.is_some();
+        self.visible |= s.is_announced;
+        s.is_announced = false;
         s.silent_since = None;
         s.link = Link::Up { last_seen: self.now };
         if self.is_ours(&report) {

@@ -28,6 +28,9 @@ impl Turn<'_> {
         if self.pod.must_end() {
             return self.finish();
         }
+        if self.pod.is_held() && self.now >= after(s.since, self.cfg.source_patience) {
+            self.act(Action::Forget);
+        }
         if self.pod.may_run() && (!s.asking || self.now >= s.retry_at) {
             let due = match s.waiting {
                 Waiting::Source | Waiting::Placement => true,

@@ -1,0 +1,285 @@
+//! The controller dies at any moment and starts again: nothing is lost, doubled or killed.
+
+use std::time::Duration;
+
+use kip_core::driver::CellStore as _;
+use kip_core::ids::{InstanceId, PodUid};
+use kip_core::machine::Phase;
+use kip_core::model::{Instance, PodPhase};
+use kip_core::provider::tags;
+use kip_testkit::{PodScript, World, invariants, samples};
+
+const SOON: Duration = Duration::from_secs(60);
+const LATER: Duration = Duration::from_secs(1800);
+
+fn phase(world: &World, pod: &PodUid) -> Option<PodPhase> {
+    world.source.report(pod).map(|report| report.phase)
+}
+
+async fn nothing_left_within(world: &World, limit: Duration) -> Result<(), String> {
+    let end = world.in_future(limit);
+    loop {
+        let left = invariants::nothing_left(world);
+        if left.is_ok() || world.clock.now() > end {
+            return left;
+        }
+        world.wait_until(Duration::from_millis(200), || false).await;
+    }
+}
+
+/// One life: a pod that runs until it is deleted, and a batch pod that ends by itself. The driver is crashed at moment `crash`.
+/// Answers whether the life was over before that moment.
+async fn life(crash: u64, lag: Duration) -> bool {
+    let mut world = World::selling(samples::offerings(), lag);
+    world.cloud.set_boot_delay(Duration::from_millis(300));
+    world.cloud.set_terminate_delay(Duration::from_millis(500));
+    world.tripwire.set(crash);
+    world.start().expect("starts");
+    let web = world.source.run(samples::demand("web"));
+    let job = world.source.run_once(samples::demand("job"));
+    world
+        .runtime
+        .script(&job, PodScript::ends(Duration::from_secs(2), 0));
+
+    let mut crashed = false;
+    for stage in 0..2 {
+        if stage == 1 {
+            world.source.delete(&web, world.in_future(Duration::from_secs(5)));
+            world.source.delete(&job, world.in_future(Duration::from_secs(5)));
+        }
+        let tripwire = world.tripwire.clone();
+        let done = async {
+            if stage == 0 {
+                world
+                    .wait_until(LATER, || {
+                        phase(&world, &web) == Some(PodPhase::Running)
+                            && phase(&world, &job) == Some(PodPhase::Succeeded)
+                    })
+                    .await
+            } else {
+                nothing_left_within(&world, LATER).await.is_ok()
+            }
+        };
+        let finished = tokio::select! {
+            done = done => Some(done),
+            () = tripwire.tripped() => None,
+        };
+        match finished {
+            Some(done) => assert!(
+                done,
+                "crash at {crash}: stage {stage} is stuck: {:?}",
+                world.source.report(&web)
+            ),
+            None => {
+                crashed = true;
+                world.crash().await;
+                world.tripwire.disarm();
+                world.start().expect("starts again");
+                if stage == 0 {
+                    let done = world
+                        .wait_until(LATER, || {
+                            phase(&world, &web) == Some(PodPhase::Running)
+                                && matches!(phase(&world, &job), Some(PodPhase::Succeeded))
+                        })
+                        .await;
+                    assert!(
+                        done,
+                        "crash at {crash}: web {:?}, job {:?}",
+                        world.source.report(&web),
+                        world.source.report(&job)
+                    );
+                }
+            }
+        }
+    }
+    let left = nothing_left_within(&world, LATER).await;
+    assert_eq!(left, Ok(()), "crash at {crash}");
+    assert_eq!(invariants::never_doubled(&world), Ok(()), "crash at {crash}");
+    assert_eq!(
+        world.cloud.ever_made(),
+        2,
+        "crash at {crash}: a crash is no reason to buy again"
+    );
+    !crashed
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_before_or_after_any_effect_loses_and_doubles_nothing() {
+    for lag in [Duration::ZERO, Duration::from_secs(2)] {
+        let mut crash = 0;
+        while !life(crash, lag).await {
+            crash += 1;
+            assert!(crash < 1000, "a life has no thousand effects");
+        }
+        assert!(crash > 40, "the crashes reached the end of the life: {crash}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_pod_is_adopted_untouched() {
+    let mut world = World::new();
+    world.start().expect("starts");
+    let pod = world.source.run_once(samples::demand("web"));
+    assert!(
+        world
+            .wait_until(SOON, || phase(&world, &pod) == Some(PodPhase::Running))
+            .await
+    );
+    world.crash().await;
+    let handle = world.start().expect("starts");
+    assert!(
+        world
+            .wait_until(SOON, || handle
+                .report(&pod)
+                .is_some_and(|r| r.phase == PodPhase::Running && r.reason.is_empty()))
+            .await
+    );
+    assert_eq!((world.cloud.ever_made(), world.runtime.starts(&pod)), (1, 1));
+    assert_eq!(handle.metrics().adopted, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_ended_while_the_source_is_silent_however_long() {
+    let mut world = World::new();
+    world.start().expect("starts");
+    let pod = world.source.run(samples::demand("web"));
+    assert!(
+        world
+            .wait_until(SOON, || phase(&world, &pod) == Some(PodPhase::Running))
+            .await
+    );
+    world.crash().await;
+    // A driver whose source never lists a pod and never says that it has listed them.
+    let driver = world.driver().expect("builds");
+    let handle = driver.handle();
+    let task = tokio::spawn(driver.run(std::future::pending()));
+    assert!(
+        world
+            .wait_until(SOON, || handle
+                .snapshot()
+                .iter()
+                .any(|cell| cell.phase == Phase::Running))
+            .await
+    );
+    assert!(
+        !world
+            .wait_until(Duration::from_secs(7200), || world.cloud.instances().is_empty())
+            .await
+    );
+    assert_eq!(world.cloud.ever_made(), 1);
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cell_whose_pod_went_while_the_controller_was_away_is_terminated_after_two_sweeps() {
+    let mut world = World::new();
+    world.start().expect("starts");
+    let kept = world.source.run(samples::demand("kept"));
+    let gone = world.source.run(samples::demand("gone"));
+    let running = |pod: &PodUid| phase(&world, pod) == Some(PodPhase::Running);
+    assert!(world.wait_until(SOON, || running(&kept) && running(&gone)).await);
+    world.crash().await;
+    world.source.force_delete(&gone);
+    world.start().expect("starts");
+    assert!(
+        world
+            .wait_until(LATER, || world.cloud.instances().len() == 1)
+            .await
+    );
+    assert!(
+        !world
+            .wait_until(LATER, || world.cloud.instances().len() != 1)
+            .await,
+        "the other stays"
+    );
+    assert_eq!(phase(&world, &kept), Some(PodPhase::Running));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_record_store_does_not_lose_the_pods_because_instances_carry_tags() {
+    let mut world = World::new();
+    world.start().expect("starts");
+    let pod = world.source.run_once(samples::demand("web"));
+    assert!(
+        world
+            .wait_until(SOON, || phase(&world, &pod) == Some(PodPhase::Running))
+            .await
+    );
+    world.crash().await;
+    for record in world.store.list().await.expect("lists") {
+        world.store.remove(&record.name).await.expect("removes");
+    }
+    let handle = world.start().expect("starts");
+    assert!(
+        world
+            .wait_until(SOON, || handle
+                .report(&pod)
+                .is_some_and(|r| r.phase == PodPhase::Running))
+            .await
+    );
+    assert!(
+        !world
+            .wait_until(LATER, || world.cloud.instances().len() != 1)
+            .await
+    );
+    assert_eq!((world.cloud.ever_made(), world.runtime.starts(&pod)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_nobody_remembers_is_terminated_and_a_foreign_one_is_not() {
+    let mut world = World::new();
+    world.start().expect("starts");
+    let plant = |id: &str, node: &str| {
+        let mut instance = Instance::new(
+            InstanceId::new(id),
+            "fake:///x",
+            samples::offering_id("small"),
+            world.clock.now(),
+        );
+        instance
+            .tags
+            .insert(tags::CLUSTER.into(), samples::cluster().as_str().into());
+        instance.tags.insert(tags::NODE.into(), node.into());
+        world.cloud.plant(instance);
+    };
+    plant("i-orphan", samples::node().as_str());
+    plant("i-foreign", "another-node");
+    assert!(
+        world
+            .wait_until(LATER, || world.cloud.instances().len() == 1)
+            .await
+    );
+    assert!(
+        !world
+            .wait_until(LATER, || world.cloud.instances().is_empty())
+            .await
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_may_run_once_and_lost_its_instance_meanwhile_fails_and_is_not_run_again() {
+    let mut world = World::new();
+    world.start().expect("starts");
+    let pod = world.source.run_once(samples::demand("once"));
+    assert!(
+        world
+            .wait_until(SOON, || phase(&world, &pod) == Some(PodPhase::Running))
+            .await
+    );
+    world.crash().await;
+    world.cloud.kill(
+        &world
+            .source
+            .report(&pod)
+            .and_then(|r| r.instance)
+            .expect("has one"),
+    );
+    world.start().expect("starts");
+    assert!(
+        world
+            .wait_until(LATER, || phase(&world, &pod) == Some(PodPhase::Failed))
+            .await
+    );
+    assert!(world.source.report(&pod).expect("reported").disruption.is_some());
+    assert_eq!(world.cloud.ever_made(), 1);
+}
