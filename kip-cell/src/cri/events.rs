@@ -11,8 +11,9 @@ use super::{CallError, Runtime};
 
 /// containerd's namespace for everything made through CRI.
 const NAMESPACE: &str = "k8s.io";
-/// First and longest wait between attempts to reach a runtime that does not answer.
-const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// First and longest wait between attempts to reach a runtime that does not answer. Short even at its longest: on a cell
+/// that boots, the runtime comes up beside the agent, and a pod waits for it.
+const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// How long after the stream was requested the state is listed once more: the server does not say when its
 /// subscription began, so an exit in between would else wait for the periodic listing.
 const SETTLE: Duration = Duration::from_millis(500);

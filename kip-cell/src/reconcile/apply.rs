@@ -217,7 +217,10 @@ impl Reconciler {
             RuntimeEvent::Down(reason) => {
                 if self.runtime_down.as_ref() != Some(&reason) {
                     tracing::warn!(reason, "the container runtime does not answer");
-                    self.events.warning(now, "", "RuntimeNotReady", reason.clone());
+                    // On a cell that boots it is no news to anyone that the runtime is not up yet.
+                    if self.held.is_some() {
+                        self.events.warning(now, "", "RuntimeNotReady", reason.clone());
+                    }
                 }
                 self.runtime_down = Some(reason);
             }
