@@ -113,7 +113,7 @@ impl Controller {
         });
         let until = shutdown.clone();
         tasks.spawn(async move {
-            kubelet.run(until).await;
+            Box::pin(kubelet.run(until)).await;
             "the virtual kubelet"
         });
         Ok(Self {

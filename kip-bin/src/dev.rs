@@ -139,7 +139,10 @@ impl Session<'_> {
         let begin = Instant::now();
         let cluster = Cluster::builder().listen(self.args.listen).start().await?;
         let outcome = self.with_cluster(&cluster, objects, begin).await;
+        // Whatever happened: nothing is left behind. The API answers until the last cell is gone.
+        let purged = self.cloud.purge().await;
         cluster.shutdown().await;
+        purged.context("cannot remove every cell; run kip dev again to retry")?;
         outcome
     }
 

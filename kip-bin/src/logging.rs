@@ -14,16 +14,23 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Installs the process's subscriber. `filter` is a level (`info`) or directives (`info,kip_core=debug`).
+/// Installs the process's subscriber. `directives` is a level (`info`) or directives (`info,kip_core=debug`).
 ///
 /// # Errors
 /// When the filter cannot be read.
-pub(crate) fn install(filter: &str, format: Format) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(filter).with_context(|| {
+pub(crate) fn install(directives: &str, format: Format) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder().parse(directives).with_context(|| {
         format!(
-            "--log-level {filter:?}: write a level such as info, or directives such as info,kip_core=debug"
+            "--log-level {directives:?}: write a level such as info, or directives such as info,kip_core=debug"
         )
     })?;
+    // It calls every failed connection an error; whoever made the call says so again where it matters.
+    let quiet = "kube_client=off".parse().context("a directive of our own")?;
+    let filter = if directives.contains("kube_client") {
+        filter
+    } else {
+        filter.add_directive(quiet)
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -35,6 +35,7 @@ pub(crate) use document::duration;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Config {
     /// Where instances come from.
+    #[serde(serialize_with = "serde_norway::with::singleton_map::serialize")]
     pub(crate) cloud: Cloud,
     /// What instances are like.
     pub(crate) cells: Cells,
@@ -143,5 +144,15 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Loaded, Problems> {
 /// # Errors
 /// Never for a value that was parsed; the writer's error otherwise.
 pub(crate) fn print(config: &Config) -> anyhow::Result<String> {
-    Ok(serde_norway::to_string(config)?)
+    let mut value = serde_norway::to_value(config)?;
+    remove_absent(&mut value);
+    Ok(serde_norway::to_string(&value)?)
+}
+
+/// What has no value need not be shown.
+fn remove_absent(value: &mut Value) {
+    if let Value::Mapping(mapping) = value {
+        mapping.retain(|_, value| !value.is_null());
+        mapping.iter_mut().for_each(|(_, value)| remove_absent(value));
+    }
 }

@@ -81,7 +81,8 @@ speed: fast
         [
             "apiVersion: must be v1",
             "cloud.local.bootDelay: `soon` is not a duration such as `2s`",
-            "cloud.local.speed: UNKNOWN",
+            "cloud.local.speed: unknown field `speed`, expected one of `dataDir`, `imageArchives`, `agentPath`, `subnet`, \
+             `bridge`, `offerings`, `registries`, `nameservers`, `bootDelay`",
             "cloud.local.dataDir: `relative` must be an absolute path",
             "cloud.lokal: unknown key; did you mean local?",
             "cells.nametag: must be at most 24 of a-z, 0-9 and -, begin with a letter and not end with -",

@@ -73,7 +73,7 @@ impl fmt::Display for Rejection {
 
 /// Memory for people: at most one decimal, rounded up for what is needed and down for what is there.
 pub(super) fn human(bytes: Bytes, up: bool) -> String {
-    for (shift, suffix) in [(30_u32, "Gi"), (20, "Mi"), (10, "Ki")] {
+    for (shift, suffix) in [(40_u32, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")] {
         let unit = 1_u128 << shift;
         if u128::from(bytes.0) >= unit {
             let tenths = u128::from(bytes.0) * 10;
