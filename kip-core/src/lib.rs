@@ -25,5 +25,7 @@ pub mod cell;
 pub mod driver;
 #[cfg(feature = "kubelet")]
 pub mod kubelet;
+#[cfg(feature = "mock")]
+pub mod mock;
 
 pub use error::{Error, ErrorKind, Result, Retry};

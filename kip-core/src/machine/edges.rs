@@ -87,7 +87,7 @@ pub const EDGES: &[Edge] = &[
     edge(Phase::Pending, Phase::Finished, "refused, deleted or too late"),
     edge(Phase::Launching, Phase::Booting, "launched, no address yet"),
     edge(Phase::Launching, Phase::Connecting, "launched with address"),
-    edge(Phase::Launching, Phase::Pending, "no capacity: elsewhere"),
+    edge(Phase::Launching, Phase::Pending, "no capacity, elsewhere"),
     edge(Phase::Launching, Phase::BackingOff, "no instance came of it"),
     edge(
         Phase::Launching,
