@@ -108,7 +108,7 @@ fn job(world: &mut World) -> Result<()> {
 fn permissions(world: &mut World) -> Result<()> {
     for (verb, resource, allowed) in [
         ("get", "pods", true),
-        ("patch", "pods/status", true),
+        ("patch", "pods --subresource=status", true),
         ("create", "tokenreviews.authentication.k8s.io", true),
         ("create", "pods", false),
         ("delete", "nodes", false),
@@ -117,15 +117,19 @@ fn permissions(world: &mut World) -> Result<()> {
         ("delete", "namespaces", false),
         ("escalate", "clusterroles.rbac.authorization.k8s.io", false),
     ] {
-        let asked = [
+        let (kind, subresource) = resource.split_once(" --subresource=").unwrap_or((resource, ""));
+        let mut asked = vec![
             "auth",
             "can-i",
             verb,
-            resource,
+            kind,
             "--as=system:serviceaccount:kip:kip",
             "-n",
             "default",
         ];
+        if !subresource.is_empty() {
+            asked.extend(["--subresource", subresource]);
+        }
         let answer = outcome(&mut world.kubectl(&asked))?;
         let yes = String::from_utf8_lossy(&answer.stdout).trim() == "yes";
         ensure!(

@@ -184,7 +184,15 @@ fn terminal(world: &mut World) -> Result<()> {
         .arg(format!("stty rows 33 cols 77; {line}"))
         .arg("/dev/null");
     with_terminal.env("KUBECONFIG", &world.cluster.kubeconfig);
-    let text = printed(&mut with_terminal)?;
+    with_terminal.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = with_terminal
+        .spawn()
+        .context("cannot start script (Debian package bsdutils)")?;
+    // Open until the end: `script` takes the end of its input for the end of the session.
+    let keyboard = child.stdin.take();
+    let output = child.wait_with_output().context("script")?;
+    drop(keyboard);
+    let text = both(&output);
     ensure!(text.contains("/dev/pts/"), "there is no terminal: {text:?}");
     ensure!(text.contains("33 77"), "the size did not arrive: {text:?}");
     world.delete_pod(&ns, "host")
