@@ -111,3 +111,65 @@ async fn pods_start_fast_alone_and_together() -> Result<()> {
     assert!(together < Duration::from_secs(20), "{together:?}");
     place.nothing_left().await
 }
+
+/// Pods talk to each other, and the machine talks to pods, by the pods' own addresses.
+#[tokio::test]
+async fn pods_of_different_cells_reach_each_other_and_keep_running_when_their_keepers_are_killed()
+-> Result<()> {
+    let place = Place::new()?;
+    let bench = Bench::new(&place).await?;
+    let mut server = bench
+        .run("server", "echo up; while :; do echo served | nc -l -p 8080; done")
+        .await?;
+    assert_eq!(bench.first_line(&server).await?, "up");
+    let pod = server.instance.addresses.pod.expect("a pod address");
+    let report = wait(&mut server.reports, "the pod's address", |report| {
+        !report.pod_ips.is_empty()
+    })
+    .await?;
+    assert_eq!(report.pod_ips, [pod]);
+    let client = bench
+        .run(
+            "client",
+            &format!("while ! nc {pod} 8080 </dev/null; do sleep 0.1; done; sleep 1000"),
+        )
+        .await?;
+    assert_eq!(bench.first_line(&client).await?, "served");
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while tokio::net::TcpStream::connect((pod, 8080)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await?;
+
+    let id = &server.instance.id;
+    let running = support::processes(id, "while :; do echo served");
+    assert!(!running.is_empty());
+    for program in ["containerd --config", "/kip/kip-cell"] {
+        let first = support::processes(id, program);
+        support::kill(first[0])?;
+        support::until("it comes back", || {
+            let now = support::processes(id, program);
+            !now.is_empty() && now != first
+        })
+        .await?;
+    }
+    let mut reports = bench
+        .runtime
+        .watch(&server.endpoint, Duration::from_secs(15))
+        .await?;
+    let report = wait(&mut reports, "the container is still known", |report| {
+        matches!(
+            report.containers.first().map(|one| &one.state),
+            Some(ContainerState::Running { .. })
+        )
+    })
+    .await?;
+    assert_eq!(
+        report.containers[0].restart_count, 0,
+        "the container was restarted: {report:?}"
+    );
+    assert_eq!(support::processes(id, "while :; do echo served"), running);
+    bench.cloud.purge().await?;
+    place.nothing_left().await
+}

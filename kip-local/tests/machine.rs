@@ -1,46 +1,257 @@
-//! Real instances on this machine. Needs root and what `LocalCloud::check` lists: says so when it is missing.
+//! Instances on this machine, without pods. Needs root and what `LocalCloud::check` lists: says so when it is missing.
 
 mod support;
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
-use kip_core::model::InstancePhase;
-use kip_core::provider::{CloudProvider as _, ListOptions};
-use kip_local::LocalCloud;
-use support::{Place, bare_request as request, console, until};
+use kip_core::error::ErrorKind;
+use kip_core::ids::InstanceId;
+use kip_core::model::{CapacityType, InstancePhase};
+use kip_core::provider::{CloudProvider as _, ListOptions, OfferingQuery};
+use kip_local::{Leftovers, LocalCloud};
+use support::{Place, bare_request, console, processes, until};
+
+async fn gone(cloud: &LocalCloud, id: &InstanceId) -> Result<()> {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while cloud
+        .list(ListOptions::default())
+        .any(|one| std::future::ready(one.is_ok_and(|one| one.id == *id)))
+        .await
+    {
+        anyhow::ensure!(std::time::Instant::now() < deadline, "{id} is still there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
 
 /// Boots an instance, sees its containerd serve, terminates it: nothing may be left, or every pod would cost a little forever.
 #[tokio::test]
 async fn an_instance_boots_with_containerd_and_leaves_nothing() -> Result<()> {
     let place = Place::new()?;
-    let started = Instant::now();
     let cloud = LocalCloud::new(place.bare()?).await?;
-    eprintln!("opened in {:?}", started.elapsed());
-    for round in 0..3 {
-        let started = Instant::now();
-        let instance = cloud.launch(request(&format!("boot{round}"))).await?;
-        eprintln!("launched in {:?}", started.elapsed());
+    for round in ["first", "second"] {
+        let instance = cloud.launch(bare_request(round)).await?;
         assert_eq!(instance.phase, InstancePhase::Running);
-        let log = cloud
-            .instance_dir(&instance.id)
-            .join("root/var/log/containerd.log");
-        let booted = until("containerd serves", || {
+        assert_eq!(instance.token.as_ref().map(|token| token.as_str()), Some(round));
+        let folder = cloud.instance_dir(&instance.id);
+        let log = folder.join("root/var/log/containerd.log");
+        until("containerd serves", || {
             std::fs::read_to_string(&log).is_ok_and(|text| text.contains("successfully booted"))
         })
-        .await;
-        eprintln!("containerd up after {:?}", started.elapsed());
-        booted.with_context(|| console(&cloud, &instance.id))?;
+        .await
+        .with_context(|| console(&cloud, &instance.id))?;
+        assert_eq!(
+            std::fs::read_to_string(folder.join("root/etc/kip/cell.json"))?,
+            "{}"
+        );
         let listed: Vec<_> = cloud
-            .list(ListOptions::default().with_tag("test", format!("boot{round}")))
+            .list(ListOptions::default().with_tag("test", round))
             .collect()
             .await;
         assert_eq!(listed.len(), 1);
-        let started = Instant::now();
+        let left = cloud.leftovers().await?;
+        assert!(
+            left.namespaces.len() == 1 && left.links.len() == 2 && left.tables.len() == 1,
+            "{left}"
+        );
+        assert!(!left.processes.is_empty() && left.mounts.is_empty(), "{left}");
         cloud.terminate(&instance.id).await?;
-        eprintln!("terminated in {:?}", started.elapsed());
+        assert_eq!(
+            cloud.terminate(&instance.id).await.unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            cloud.get(&instance.id).await.unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
         place.nothing_left().await?;
     }
     Ok(())
+}
+
+/// A retried launch must not buy twice, and a reused token must not silently get something else.
+#[tokio::test]
+async fn a_token_is_one_instance() -> Result<()> {
+    let place = Place::new()?;
+    let cloud = LocalCloud::new(place.bare()?).await?;
+    let (one, two) = tokio::join!(cloud.launch(bare_request("t")), cloud.launch(bare_request("t")));
+    assert_eq!(one?.id, two?.id);
+    let error = cloud
+        .launch(bare_request("t").with_tag("another", "tag"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(cloud.purge().await?.len(), 1);
+    let again = cloud.launch(bare_request("t")).await?;
+    assert_eq!(again.phase, InstancePhase::Running);
+    cloud.terminate(&again.id).await?;
+    place.nothing_left().await
+}
+
+#[tokio::test]
+async fn faults_and_limits_are_answered_by_kind() -> Result<()> {
+    let place = Place::new()?;
+    let mut config = place.bare()?;
+    config.offerings = Some(vec![serde_json::from_value(serde_json::json!({
+        "type": "local.nano", "cpu": "250m", "memory": "256Mi", "price": 0.1, "spotPrice": 0.01, "capacity": 1,
+    }))?]);
+    let cloud = LocalCloud::new(config).await?;
+    assert_eq!(cloud.offerings(&OfferingQuery::default()).await?.len(), 4);
+    let faults = cloud.faults();
+    faults.fail_launches(1, ErrorKind::RateLimited);
+    assert_eq!(
+        cloud.launch(bare_request("a")).await.unwrap_err().kind(),
+        ErrorKind::RateLimited
+    );
+    faults.lose_replies(1);
+    assert_eq!(
+        cloud.launch(bare_request("a")).await.unwrap_err().kind(),
+        ErrorKind::Timeout
+    );
+    let found: Vec<_> = cloud.list(ListOptions::default()).collect().await;
+    assert_eq!(found.len(), 1, "the lost reply's effect");
+    assert_eq!(
+        cloud.launch(bare_request("b")).await.unwrap_err().kind(),
+        ErrorKind::InsufficientCapacity
+    );
+    let mut unknown = bare_request("c");
+    unknown.offering.capacity_type = CapacityType::Reserved;
+    assert_eq!(
+        cloud.launch(unknown).await.unwrap_err().kind(),
+        ErrorKind::InvalidRequest
+    );
+
+    let id = found.into_iter().next().context("one")??.id;
+    let mut notices = cloud.interruptions().context("spot is sold")?.notices();
+    cloud.interrupt(&id, Duration::from_millis(50)).await?;
+    assert_eq!(notices.next().await.context("a notice")??.instance, id);
+    gone(&cloud, &id).await?;
+    assert_eq!(cloud.get(&id).await?.reason.as_deref(), Some("interrupted"));
+    place.nothing_left().await
+}
+
+/// An instance whose init dies is an instance that crashed: it is shown as ended and costs nothing any more.
+#[tokio::test]
+async fn an_instance_whose_init_dies_is_gone_with_everything_in_it() -> Result<()> {
+    let place = Place::new()?;
+    let cloud = LocalCloud::new(place.bare()?).await?;
+    let instance = cloud.launch(bare_request("crash")).await?;
+    support::kill(support::init(&cloud, &instance.id)?)?;
+    gone(&cloud, &instance.id).await?;
+    let ended = cloud.get(&instance.id).await?;
+    assert_eq!(ended.phase, InstancePhase::Terminated);
+    assert_eq!(ended.reason.as_deref(), Some("its init has ended"));
+    assert_eq!(
+        cloud.terminate(&instance.id).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    place.nothing_left().await
+}
+
+/// The machine looks at both keepers' children: killed containerd or agent come back, as under systemd.
+#[tokio::test]
+async fn containerd_and_agent_are_started_again_when_killed() -> Result<()> {
+    let place = Place::new()?;
+    let cloud = LocalCloud::new(place.bare()?).await?;
+    let instance = cloud.launch(bare_request("heal")).await?;
+    for program in ["containerd --config", "sleep 1000000"] {
+        until(program, || processes(&instance.id, program).len() == 1).await?;
+        let first = processes(&instance.id, program);
+        support::kill(first[0])?;
+        until("it comes back", || {
+            let now = processes(&instance.id, program);
+            now.len() == 1 && now != first
+        })
+        .await
+        .with_context(|| format!("{program}: {}", console(&cloud, &instance.id)))?;
+    }
+    cloud.purge().await?;
+    place.nothing_left().await
+}
+
+/// A controller that is killed and started again must find its instances, or they would run, and cost, for ever.
+#[tokio::test]
+async fn the_next_process_adopts_what_is_there_and_finishes_what_is_half_done() -> Result<()> {
+    let place = Place::new()?;
+    let cloud = LocalCloud::new(place.bare()?).await?;
+    let kept = cloud.launch(bare_request("kept")).await?;
+    let dead = cloud.launch(bare_request("dead")).await?;
+    let half = cloud.launch(bare_request("half")).await?;
+    let dying = cloud.launch(bare_request("dying")).await?;
+    let second = LocalCloud::new(place.bare()?).await.map(|_| ()).unwrap_err();
+    assert_eq!(second.kind(), ErrorKind::Conflict, "two processes on one folder");
+    let folder = |id: &InstanceId| cloud.instance_dir(id);
+    let stage = |id: &InstanceId, from: &str, to: &str| -> Result<()> {
+        let file = folder(id).join("instance.json");
+        let text = std::fs::read_to_string(&file)?.replace(from, to);
+        Ok(std::fs::write(file, text)?)
+    };
+    // As a kill -9 at the worst moments would have left them.
+    stage(&half.id, "\"running\"", "\"booting\"")?;
+    stage(&dying.id, "\"running\"", "\"terminating\"")?;
+    std::fs::create_dir(folder(&kept.id).with_file_name("i-0000dead"))?;
+    let init = support::init(&cloud, &dead.id)?;
+    drop(cloud);
+    support::kill(init)?;
+
+    let cloud = LocalCloud::new(place.bare()?).await?;
+    gone(&cloud, &dead.id).await?;
+    gone(&cloud, &dying.id).await?;
+    assert_eq!(cloud.get(&kept.id).await?.phase, InstancePhase::Running);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while cloud.get(&half.id).await?.phase != InstancePhase::Running {
+        anyhow::ensure!(std::time::Instant::now() < deadline, "not finished");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(cloud.launch(bare_request("half")).await?.id, half.id);
+    assert!(
+        !Path::new(&cloud.instance_dir(&kept.id))
+            .with_file_name("i-0000dead")
+            .exists()
+    );
+    cloud.purge().await?;
+    place.nothing_left().await
+}
+
+/// `kip dev` twice on one machine.
+#[tokio::test]
+async fn two_clouds_live_side_by_side_and_do_not_see_each_other() -> Result<()> {
+    let (left, right) = (Place::new()?, Place::new()?);
+    let (one, two) = (
+        LocalCloud::new(left.bare()?).await?,
+        LocalCloud::new(right.bare()?).await?,
+    );
+    let (a, b) = tokio::try_join!(one.launch(bare_request("a")), two.launch(bare_request("a")))?;
+    assert_ne!(a.addresses.management, b.addresses.management);
+    assert_ne!(one.gateway(), two.gateway());
+    one.purge().await?;
+    left.nothing_left().await?;
+    assert_eq!(two.get(&b.id).await?.phase, InstancePhase::Running);
+    assert!(!processes(&b.id, "init.sh").is_empty() || !processes(&b.id, "boot.sh").is_empty());
+
+    drop(one);
+    let mut third = left.bare()?;
+    third.bridge = Some(bridge_of(&right).await?);
+    let error = LocalCloud::new(third).await.map(|_| ()).unwrap_err();
+    assert!(error.message().contains("choose another `bridge`"), "{error}");
+    let mut third = left.bare()?;
+    // The /24 around the other's gateway.
+    let gateway = two.gateway().to_string();
+    let (front, _) = gateway.rsplit_once('.').context("an IPv4 address")?;
+    third.subnet = Some(format!("{front}.0/24"));
+    let error = LocalCloud::new(third).await.map(|_| ()).unwrap_err();
+    assert!(error.message().contains("choose another `subnet`"), "{error}");
+    two.purge().await?;
+    right.nothing_left().await
+}
+
+async fn bridge_of(place: &Place) -> Result<String> {
+    let left = Leftovers::of(&place.data()).await?;
+    left.links
+        .into_iter()
+        .find(|link| link.starts_with("kip"))
+        .context("a bridge")
 }

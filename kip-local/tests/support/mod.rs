@@ -170,22 +170,28 @@ pub fn console(cloud: &LocalCloud, id: &InstanceId) -> String {
     .join("\n")
 }
 
-/// Numbers of the machine's processes in an instance whose command line contains `text`.
-pub fn processes(cloud: &LocalCloud, id: &InstanceId, text: &str) -> Vec<i32> {
-    let root = std::fs::canonicalize(cloud.instance_dir(id)).unwrap_or_default();
-    let init = std::fs::read_to_string(root.join("init.pid")).unwrap_or_default();
-    let init = init.split(' ').next().unwrap_or_default().to_owned();
-    let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = space(&init);
+/// The number of an instance's init.
+pub fn init(cloud: &LocalCloud, id: &InstanceId) -> Result<i32> {
+    let text = std::fs::read_to_string(cloud.instance_dir(id).join("init.pid"))?;
+    let (pid, _) = text.split_once(' ').context("init.pid")?;
+    Ok(pid.parse()?)
+}
+
+/// Numbers of the machine's processes in an instance, its containers included, whose command line contains `text`.
+pub fn processes(id: &InstanceId, text: &str) -> Vec<i32> {
+    let group = id.as_str().replace("i-", "/");
+    let read = |pid: &str, file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     std::fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|pid| pid.parse::<i32>().is_ok() && own.is_some() && space(pid) == own)
+        .filter(|pid| pid.parse::<i32>().is_ok())
+        .filter(|pid| String::from_utf8_lossy(&read(pid, "cgroup")).contains(&group))
         .filter(|pid| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| String::from_utf8_lossy(&line).replace('\0', " ").contains(text))
+            String::from_utf8_lossy(&read(pid, "cmdline"))
+                .replace('\0', " ")
+                .contains(text)
         })
         .filter_map(|pid| pid.parse().ok())
         .collect()
