@@ -212,13 +212,14 @@ impl Reconciler {
             RuntimeEvent::Up { name, version } => {
                 tracing::info!(name, version, "the container runtime answers");
                 self.runtime_down = None;
+                self.runtime_was_up = true;
                 self.relist();
             }
             RuntimeEvent::Down(reason) => {
                 if self.runtime_down.as_ref() != Some(&reason) {
                     tracing::warn!(reason, "the container runtime does not answer");
                     // On a cell that boots it is no news to anyone that the runtime is not up yet.
-                    if self.held.is_some() {
+                    if self.held.is_some() && self.runtime_was_up {
                         self.events.warning(now, "", "RuntimeNotReady", reason.clone());
                     }
                 }

@@ -89,6 +89,8 @@ pub(crate) struct Reconciler {
     events: EventLog,
     /// Why the runtime does not answer, when it does not.
     runtime_down: Option<String>,
+    /// Whether the runtime has answered this process before: until then it is starting, not failing.
+    runtime_was_up: bool,
     /// The runtime's state was listed since the agent started; before that nothing is decided.
     listed: bool,
     listing: bool,
@@ -144,6 +146,7 @@ impl Reconciler {
             events: EventLog::new(started_at),
             seen: Observed::default(),
             runtime_down: None,
+            runtime_was_up: false,
             listed: false,
             listing: false,
             relist_at: Instant::now() + RELIST_EVERY,

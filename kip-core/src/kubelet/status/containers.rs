@@ -27,10 +27,11 @@ pub(super) fn project(
     let init = spec.init_containers.as_deref().unwrap_or_default();
     let runtime = report.runtime.as_deref();
     let waiting = Waiting {
-        reason: if init.is_empty() {
-            "ContainerCreating"
-        } else {
-            "PodInitializing"
+        reason: match runtime {
+            // Before there is a host, `kubectl get pods` shows what the pod waits for: NoFit, Launching, Booting, ...
+            None if !report.reason.is_empty() => &report.reason,
+            _ if init.is_empty() => "ContainerCreating",
+            _ => "PodInitializing",
         },
         message: &report.message,
         phase: report.phase,
@@ -62,7 +63,7 @@ pub(super) fn project(
 }
 
 struct Waiting<'a> {
-    reason: &'static str,
+    reason: &'a str,
     message: &'a str,
     phase: PodPhase,
 }
