@@ -41,6 +41,8 @@ pub fn step(cfg: &StepConfig, state: PodState, event: Event, now: Timestamp) -> 
         actions: Vec::new(),
         visible: false,
     };
+    // Time may have ended the pod before the event came: then the event must not begin anything.
+    turn.judge(&state.stage);
     let stage = turn.apply(state.stage, event);
     let stage = turn.advance(stage);
     turn.visible |= stage.phase() != before;
