@@ -26,7 +26,10 @@ impl PodSource for Reports {
         unreachable!("a refused pod is deployed nowhere")
     }
     async fn publish(&self, pod: &PodUid, report: &PodReport) -> Result<()> {
-        self.last.lock().expect("not poisoned").insert(pod.clone(), report.clone());
+        self.last
+            .lock()
+            .expect("not poisoned")
+            .insert(pod.clone(), report.clone());
         self.changed.notify_one();
         Ok(())
     }
@@ -71,9 +74,19 @@ async fn a_refused_pod_fails_without_a_single_call_that_could_cost_money() {
             source.changed.notified().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), published).await.expect("published in time");
-    let report = source.last.lock().expect("not poisoned").remove(&uid).expect("just seen");
-    assert_eq!((report.phase, report.reason.as_str()), (PodPhase::Failed, "Unsupported"));
+    tokio::time::timeout(Duration::from_secs(60), published)
+        .await
+        .expect("published in time");
+    let report = source
+        .last
+        .lock()
+        .expect("not poisoned")
+        .remove(&uid)
+        .expect("just seen");
+    assert_eq!(
+        (report.phase, report.reason.as_str()),
+        (PodPhase::Failed, "Unsupported")
+    );
     task.abort();
 }
 

@@ -73,7 +73,10 @@ fn failure(kind: u8) -> Failure {
 }
 
 fn event(happening: &Happening, state: &PodState, stale: bool, now: Timestamp) -> Event {
-    let attempt = state.record().map_or(0, |record| record.attempt).saturating_sub(u32::from(stale));
+    let attempt = state
+        .record()
+        .map_or(0, |record| record.attempt)
+        .saturating_sub(u32::from(stale));
     // One instance per attempt, as an idempotent cloud gives.
     let own = || instance(&format!("i-{attempt}"), now);
     let phase = |phase| {
@@ -173,7 +176,10 @@ fn event(happening: &Happening, state: &PodState, stale: bool, now: Timestamp) -
             },
         },
         Happening::Interrupted => Event::Interrupted {
-            instance: state.instance().cloned().unwrap_or_else(|| InstanceId::new("i-0")),
+            instance: state
+                .instance()
+                .cloned()
+                .unwrap_or_else(|| InstanceId::new("i-0")),
             deadline: now.checked_add(Duration::from_secs(120)).expect("in range"),
             reason: "spot".into(),
         },
@@ -197,7 +203,14 @@ struct Witness {
 }
 
 impl Witness {
-    fn check(&mut self, before: &PodState, event: &Event, next: &PodState, actions: &[Action], now: Timestamp) -> Result<(), TestCaseError> {
+    fn check(
+        &mut self,
+        before: &PodState,
+        event: &Event,
+        next: &PodState,
+        actions: &[Action],
+        now: Timestamp,
+    ) -> Result<(), TestCaseError> {
         // M1.
         let says_gone = |id: &InstanceId| {
             matches!(event, Event::Terminated { result: Err(failure), .. } if failure.kind == ErrorKind::NotFound)
@@ -219,14 +232,25 @@ impl Witness {
                 Action::Save(record) => self.stored = Some(Arc::clone(record)),
                 Action::Remove { cell } => {
                     prop_assert_eq!(self.stored.as_ref().map(|record| &record.name), Some(cell));
-                    prop_assert!(next.instance().is_none(), "M1: the record goes before the instance");
+                    prop_assert!(
+                        next.instance().is_none(),
+                        "M1: the record goes before the instance"
+                    );
                     self.stored = None;
                 }
                 Action::Launch(record) => {
                     let stored = self.stored.as_ref();
-                    prop_assert_eq!(stored.map(|stored| &stored.token), Some(&record.token), "M3: launched before stored");
+                    prop_assert_eq!(
+                        stored.map(|stored| &stored.token),
+                        Some(&record.token),
+                        "M3: launched before stored"
+                    );
                     prop_assert!(next.pod.may_run(), "M6/M7: launched for a pod that is not to run");
-                    prop_assert!(self.told.is_empty(), "M2: launched while {:?} may still run the pod", self.told);
+                    prop_assert!(
+                        self.told.is_empty(),
+                        "M2: launched while {:?} may still run the pod",
+                        self.told
+                    );
                 }
                 Action::Deploy { attempt, .. } => {
                     let stored = self.stored.as_ref().map(|stored| stored.phase);
@@ -236,8 +260,15 @@ impl Witness {
                 }
                 Action::Terminate { .. } => {
                     let stored = self.stored.as_ref().map(|stored| stored.phase);
-                    prop_assert_eq!(stored, Some(CellPhase::Terminating), "M3: terminated before stored");
-                    prop_assert!(!before.pod.is_held() || before.phase() == Phase::Terminating, "M6");
+                    prop_assert_eq!(
+                        stored,
+                        Some(CellPhase::Terminating),
+                        "M3: terminated before stored"
+                    );
+                    prop_assert!(
+                        !before.pod.is_held() || before.phase() == Phase::Terminating,
+                        "M6"
+                    );
                 }
                 _ => {}
             }
@@ -248,14 +279,21 @@ impl Witness {
         prop_assert!(is_edge, "{from} to {to} by {event:?} is no edge");
         let wake = step(&config(), next.clone(), Event::Woke, now).wake_at;
         if to != Phase::Finished {
-            prop_assert!(wake.is_some_and(|at| at > now), "M5: {to} waits in silence: {wake:?}");
+            prop_assert!(
+                wake.is_some_and(|at| at > now),
+                "M5: {to} waits in silence: {wake:?}"
+            );
         }
         Ok(())
     }
 }
 
 /// The world without faults from here on: every call succeeds and time passes, until the pod is gone for good.
-fn drive_to_the_end(mut state: PodState, mut now: Timestamp, witness: &mut Witness) -> Result<PodState, TestCaseError> {
+fn drive_to_the_end(
+    mut state: PodState,
+    mut now: Timestamp,
+    witness: &mut Witness,
+) -> Result<PodState, TestCaseError> {
     let cfg = config();
     let mut inbox = vec![Event::Wanted {
         wanted: Wanted::Gone,

@@ -1,0 +1,570 @@
+//! One row per edge of the machine: how a pod gets there, what happens, where it goes, and what is asked for.
+#![allow(unreachable_pub, reason = "the shared support module of test crates")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kip_core::ErrorKind;
+use kip_core::ids::InstanceId;
+use kip_core::machine::{Action, EDGES, Event, Failure, Phase, PodState, StepConfig, Wanted, project, step};
+use kip_core::model::{Instance, PodPhase, RuntimeReport};
+use kip_core::sizing::{Choice, NoFit};
+use support::{at, config, instance, offering, pod, report, run_wanted};
+
+/// A pod and its time.
+struct Life {
+    cfg: StepConfig,
+    state: PodState,
+    now: Timestamp,
+    actions: Vec<Action>,
+}
+
+impl Life {
+    fn new() -> Self {
+        Self {
+            cfg: config(),
+            state: PodState::new(pod(), at(0)),
+            now: at(0),
+            actions: Vec::new(),
+        }
+    }
+
+    fn on(mut self, event: Event) -> Self {
+        let done = step(&self.cfg, self.state, event, self.now);
+        self.state = done.next;
+        self.actions = done.actions;
+        self
+    }
+
+    fn after(mut self, seconds: u64) -> Self {
+        self.now = self
+            .now
+            .checked_add(Duration::from_secs(seconds))
+            .expect("in range");
+        self
+    }
+
+    fn phase(&self) -> Phase {
+        self.state.phase()
+    }
+
+    fn asks_for(&self, wanted: fn(&Action) -> bool) -> bool {
+        self.actions.iter().any(wanted)
+    }
+}
+
+fn says(wanted: Wanted) -> Event {
+    Event::Wanted {
+        wanted,
+        refresh: false,
+        started_before: false,
+    }
+}
+
+fn run() -> Event {
+    says(run_wanted(true, None))
+}
+
+fn deleted(seconds: i64) -> Event {
+    says(Wanted::Deleted {
+        deadline: at(seconds),
+    })
+}
+
+fn gone() -> Event {
+    says(Wanted::Gone)
+}
+
+fn placed() -> Event {
+    Event::Placed(Choice::new(offering("small")))
+}
+
+fn failure(kind: ErrorKind) -> Failure {
+    Failure::new(kind, "bad luck")
+}
+
+fn launched(result: Result<Instance, ErrorKind>) -> Event {
+    Event::Launched {
+        attempt: 1,
+        result: result.map_err(failure),
+    }
+}
+
+fn with_address() -> Event {
+    launched(Ok(instance("i-1", at(0))))
+}
+
+fn bare() -> Instance {
+    let mut bare = instance("i-1", at(0));
+    bare.addresses.management = None;
+    bare
+}
+
+fn observed(result: Result<Instance, ErrorKind>) -> Event {
+    Event::Observed {
+        attempt: 1,
+        result: result.map_err(failure),
+    }
+}
+
+fn reported(report: Arc<RuntimeReport>) -> Event {
+    Event::Reported { attempt: 1, report }
+}
+
+fn empty() -> Event {
+    reported(Arc::new(RuntimeReport::default()))
+}
+
+fn terminated(result: Result<(), ErrorKind>) -> Event {
+    Event::Terminated {
+        attempt: 1,
+        result: result.map_err(failure),
+    }
+}
+
+fn pending() -> Life {
+    Life::new().on(run())
+}
+fn launching() -> Life {
+    pending().on(placed())
+}
+fn booting() -> Life {
+    launching().on(launched(Ok(bare())))
+}
+fn connecting() -> Life {
+    launching().on(with_address())
+}
+fn deploying() -> Life {
+    connecting().on(empty())
+}
+fn running() -> Life {
+    deploying().on(reported(report(None, "p")))
+}
+fn draining() -> Life {
+    running().on(deleted(30))
+}
+/// Terminating because it did not boot: another attempt follows.
+fn terminating() -> Life {
+    booting().after(400).on(Event::Woke)
+}
+fn backing_off() -> Life {
+    launching().on(launched(Err(ErrorKind::PermissionDenied)))
+}
+fn interrupted() -> Life {
+    connecting().after(60).on(Event::Interrupted {
+        instance: InstanceId::new("i-1"),
+        deadline: at(180),
+        reason: "spot".into(),
+    })
+}
+
+/// One edge: the life before, the event, where it leads, and an action it must ask for.
+type Row = (
+    &'static str,
+    fn() -> Life,
+    fn() -> Event,
+    Phase,
+    fn(&Action) -> bool,
+);
+
+fn is_launch(action: &Action) -> bool {
+    matches!(action, Action::Launch(_))
+}
+fn is_save(action: &Action) -> bool {
+    matches!(action, Action::Save(_))
+}
+fn is_place(action: &Action) -> bool {
+    matches!(action, Action::Place)
+}
+fn is_publish(action: &Action) -> bool {
+    matches!(action, Action::Publish)
+}
+fn is_connect(action: &Action) -> bool {
+    matches!(action, Action::Connect { .. })
+}
+fn is_deploy(action: &Action) -> bool {
+    matches!(action, Action::Deploy { .. })
+}
+fn is_stop(action: &Action) -> bool {
+    matches!(action, Action::Stop { .. })
+}
+fn is_terminate(action: &Action) -> bool {
+    matches!(action, Action::Terminate { .. })
+}
+fn is_remove(action: &Action) -> bool {
+    matches!(action, Action::Remove { .. })
+}
+fn is_disconnect(action: &Action) -> bool {
+    matches!(action, Action::Disconnect)
+}
+
+const ROWS: &[Row] = &[
+    (
+        "a placed pod is launched",
+        pending,
+        placed,
+        Phase::Launching,
+        is_launch,
+    ),
+    (
+        "a pod deleted before it was placed ends",
+        pending,
+        || deleted(30),
+        Phase::Finished,
+        is_publish,
+    ),
+    (
+        "an instance without address is waited for",
+        launching,
+        || launched(Ok(bare())),
+        Phase::Booting,
+        is_save,
+    ),
+    (
+        "an instance with address is dialled at once",
+        launching,
+        with_address,
+        Phase::Connecting,
+        is_connect,
+    ),
+    (
+        "no capacity means elsewhere, at once",
+        launching,
+        || launched(Err(ErrorKind::InsufficientCapacity)),
+        Phase::Pending,
+        is_place,
+    ),
+    (
+        "a quota means waiting",
+        launching,
+        || launched(Err(ErrorKind::QuotaExceeded)),
+        Phase::BackingOff,
+        is_remove,
+    ),
+    (
+        "a launch that is not wanted any more is undone",
+        || launching().on(gone()),
+        with_address,
+        Phase::Terminating,
+        is_terminate,
+    ),
+    (
+        "a refused launch of a deleted pod leaves nothing",
+        || launching().on(gone()),
+        || launched(Err(ErrorKind::InvalidRequest)),
+        Phase::Finished,
+        is_remove,
+    ),
+    (
+        "an address is dialled",
+        booting,
+        || observed(Ok(instance("i-1", at(0)))),
+        Phase::Connecting,
+        is_connect,
+    ),
+    (
+        "a pod deleted while it boots is terminated",
+        booting,
+        gone,
+        Phase::Terminating,
+        is_terminate,
+    ),
+    (
+        "an agent that answers is told",
+        connecting,
+        empty,
+        Phase::Deploying,
+        is_deploy,
+    ),
+    (
+        "an agent that has the pod is only followed",
+        connecting,
+        || reported(report(None, "p")),
+        Phase::Running,
+        is_save,
+    ),
+    (
+        "a pod deleted before the agent answered is terminated",
+        connecting,
+        gone,
+        Phase::Terminating,
+        is_terminate,
+    ),
+    (
+        "the agent confirms the pod",
+        deploying,
+        || reported(report(None, "p")),
+        Phase::Running,
+        is_publish,
+    ),
+    (
+        "a pod deleted while it is deployed is stopped",
+        deploying,
+        || deleted(30),
+        Phase::Draining,
+        is_stop,
+    ),
+    (
+        "a pod gone while it is deployed is terminated",
+        deploying,
+        gone,
+        Phase::Terminating,
+        is_terminate,
+    ),
+    (
+        "an agent that lost the pod is told again",
+        running,
+        empty,
+        Phase::Deploying,
+        is_deploy,
+    ),
+    (
+        "a deleted pod is stopped",
+        running,
+        || deleted(30),
+        Phase::Draining,
+        is_stop,
+    ),
+    (
+        "a pod gone is terminated at once",
+        running,
+        gone,
+        Phase::Terminating,
+        is_terminate,
+    ),
+    (
+        "a stopped pod's instance goes",
+        draining,
+        || reported(report(Some(0), "p")),
+        Phase::Terminating,
+        is_disconnect,
+    ),
+    (
+        "after a failed boot there is a pause",
+        || terminating().on(terminated(Ok(()))).after(30).on(Event::Woke),
+        || terminated(Err(ErrorKind::NotFound)),
+        Phase::BackingOff,
+        is_remove,
+    ),
+    (
+        "after an interruption there is none",
+        || interrupted().on(Event::Woke),
+        || terminated(Err(ErrorKind::NotFound)),
+        Phase::Pending,
+        is_place,
+    ),
+    (
+        "a pod that has ended is left without instance",
+        || booting().on(gone()).after(60).on(Event::Woke),
+        || terminated(Err(ErrorKind::NotFound)),
+        Phase::Finished,
+        is_remove,
+    ),
+    (
+        "time is up: another attempt",
+        || backing_off().after(3600),
+        || Event::Woke,
+        Phase::Pending,
+        is_place,
+    ),
+    (
+        "deleted while it waits",
+        backing_off,
+        || deleted(30),
+        Phase::Finished,
+        is_publish,
+    ),
+];
+
+#[test]
+fn every_edge_has_a_row_and_every_row_is_an_edge() {
+    let mut seen = BTreeSet::new();
+    for (name, life, event, to, asks_for) in ROWS {
+        let life = life();
+        let from = life.phase();
+        let life = life.on(event());
+        assert_eq!(life.phase(), *to, "{name}: {:?}", life.state);
+        assert!(
+            life.asks_for(*asks_for),
+            "{name}: asked only for {:?}",
+            life.actions
+        );
+        seen.insert((from, *to));
+    }
+    let edges: BTreeSet<_> = EDGES.iter().map(|edge| (edge.from, edge.to)).collect();
+    assert_eq!(seen, edges);
+}
+
+#[test]
+fn what_is_not_known_yet_is_neither_launched_nor_ended() {
+    let life = Life::new().on(Event::Woke);
+    assert!(life.actions.is_empty(), "{:?}", life.actions);
+}
+
+#[test]
+fn an_ambiguous_launch_repeats_the_same_token_and_never_grows_the_attempt() {
+    let first = launching();
+    let token = first.state.record().expect("launching").token.clone();
+    let mut life = first;
+    for _ in 0..6 {
+        life = life
+            .on(launched(Err(ErrorKind::Timeout)))
+            .after(31)
+            .on(Event::Woke);
+        let Some(Action::Launch(record)) = life.actions.iter().find(|action| is_launch(action)) else {
+            panic!("not repeated: {:?}", life.actions);
+        };
+        assert_eq!((&record.token, record.attempt), (&token, 1));
+    }
+}
+
+#[test]
+fn the_attempt_grows_only_after_a_list_stayed_empty_past_the_consistency_window() {
+    let found_nothing = || Event::Found {
+        attempt: 1,
+        result: Ok(None),
+    };
+    let life = launching().after(301).on(launched(Err(ErrorKind::Timeout)));
+    assert!(
+        life.asks_for(|action| matches!(action, Action::Find { .. })),
+        "{:?}",
+        life.actions
+    );
+    let life = life.on(found_nothing());
+    assert_eq!(life.phase(), Phase::Launching, "the list may lag");
+    let life = life.after(20).on(Event::Woke).on(found_nothing());
+    assert_eq!(life.phase(), Phase::BackingOff);
+    let life = life.after(600).on(Event::Woke).on(placed());
+    assert_eq!(life.state.record().expect("launching again").attempt, 2);
+}
+
+#[test]
+fn the_clouds_not_found_is_not_believed_of_an_instance_younger_than_its_lag() {
+    let young = booting().on(gone()).on(terminated(Err(ErrorKind::NotFound)));
+    assert_eq!(
+        young.phase(),
+        Phase::Terminating,
+        "or a bought instance is forgotten for ever"
+    );
+    let old = young
+        .after(21)
+        .on(Event::Woke)
+        .on(terminated(Err(ErrorKind::NotFound)));
+    assert_eq!(old.phase(), Phase::Finished);
+}
+
+#[test]
+fn silence_alone_never_moves_a_pod_and_absence_does() {
+    let mut life = running().on(Event::Disconnected {
+        attempt: 1,
+        failure: failure(ErrorKind::Unavailable),
+    });
+    for _ in 0..100 {
+        life = life
+            .after(60)
+            .on(Event::Woke)
+            .on(observed(Ok(instance("i-1", at(0)))));
+        assert_eq!(life.phase(), Phase::Running);
+    }
+    assert_eq!(project(&life.state).reason, "AgentSilent");
+    let life = life
+        .after(60)
+        .on(Event::Woke)
+        .on(observed(Err(ErrorKind::NotFound)));
+    assert_eq!(life.phase(), Phase::Terminating);
+}
+
+#[test]
+fn a_running_pod_of_which_a_sweep_says_its_instance_is_not_there_is_kept_while_its_agent_talks() {
+    let life = running()
+        .after(60)
+        .on(reported(report(None, "p")))
+        .on(observed(Err(ErrorKind::NotFound)));
+    assert_eq!(life.phase(), Phase::Running);
+}
+
+#[test]
+fn how_a_pod_ended_is_published_before_its_instance_goes() {
+    let life = running().on(reported(report(Some(3), "p")));
+    assert_eq!(project(&life.state).phase, PodPhase::Failed);
+    assert!(
+        life.asks_for(is_publish) && !life.asks_for(is_terminate),
+        "{:?}",
+        life.actions
+    );
+    let revision = life.state.pod.revision;
+    let life = life.on(Event::Published { revision });
+    assert!(
+        life.asks_for(is_save) && life.asks_for(is_terminate),
+        "{:?}",
+        life.actions
+    );
+    // And an API that does not answer does not keep the instance running for ever.
+    let stuck = running()
+        .on(reported(report(Some(3), "p")))
+        .after(31)
+        .on(Event::Woke);
+    assert!(stuck.asks_for(is_terminate));
+}
+
+#[test]
+fn a_shorter_grace_shortens_a_stop_under_way_and_a_longer_one_does_not() {
+    let life = draining().on(deleted(10));
+    let grace = life.actions.iter().find_map(|action| match action {
+        Action::Stop { grace, .. } => Some(*grace),
+        _ => None,
+    });
+    assert_eq!(grace, Some(Duration::from_secs(10)));
+    let life = life.on(deleted(300));
+    assert!(!life.asks_for(is_stop), "{:?}", life.actions);
+}
+
+#[test]
+fn agent_events_are_told_once_each() {
+    let with_events = |ids: &[u64]| {
+        let mut new = (*report(None, "p")).clone();
+        new.events = ids
+            .iter()
+            .map(|id| kip_core::model::AgentEvent {
+                id: *id,
+                at: at(1),
+                warning: false,
+                reason: "Pulled".into(),
+                message: String::new(),
+                container: "main".into(),
+            })
+            .collect();
+        reported(Arc::new(new))
+    };
+    let told = |life: &Life| {
+        life.actions
+            .iter()
+            .filter(|action| matches!(action, Action::Notify(n) if n.reason == "Pulled"))
+            .count()
+    };
+    let life = deploying().on(with_events(&[1, 2]));
+    assert_eq!(told(&life), 2);
+    let life = life.on(with_events(&[1, 2, 3]));
+    assert_eq!(told(&life), 1);
+    let life = life.on(with_events(&[1, 2, 3]));
+    assert_eq!(told(&life), 0);
+}
+
+#[test]
+fn a_pod_nothing_fits_says_so_once_and_is_tried_again() {
+    let life = pending().on(Event::NoFit(NoFit::new("needs 64 GiB", false)));
+    assert!(life.asks_for(|action| matches!(action, Action::Notify(n) if n.warning && n.reason == "NoFit")));
+    assert_eq!(project(&life.state).message, "needs 64 GiB");
+    let life = life.after(1).on(Event::OfferingsChanged);
+    assert!(life.asks_for(is_place));
+    let life = life.on(Event::NoFit(NoFit::new("needs 64 GiB", false)));
+    assert!(
+        !life.asks_for(|action| matches!(action, Action::Notify(_))),
+        "{:?}",
+        life.actions
+    );
+}
