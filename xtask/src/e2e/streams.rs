@@ -172,7 +172,7 @@ fn exec(world: &mut World) -> Result<()> {
 fn terminal(world: &mut World) -> Result<()> {
     // The size is told a moment after the start, as kubectl does it.
     const SIZE: &str =
-        "tty; i=0; until stty size 2>/dev/null; do i=$((i+1)); [ $i -lt 50 ] || break; sleep 0.1; done";
+        "tty; i=0; until stty size | grep [1-9]; do i=$((i+1)); [ $i -lt 50 ] || break; sleep 0.1; done";
     let ns = world.namespace()?;
     world.apply(&ns, &script("host", STAY))?;
     world.wait_ready(&ns, "host")?;
