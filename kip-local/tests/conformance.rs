@@ -17,9 +17,11 @@ async fn the_local_cloud_keeps_every_promise_of_a_provider() -> Result<()> {
         let mut config = place.bare()?;
         config.boot_delay = boot_delay;
         let cloud = LocalCloud::new(config).await?;
-        let mut options = conformance::Options::default();
-        options.patience = Duration::from_secs(30);
-        options.interval = Duration::from_millis(10);
+        let options = conformance::Options {
+            patience: Duration::from_secs(30),
+            interval: Duration::from_millis(10),
+            ..conformance::Options::default()
+        };
         let report = conformance::run(Arc::new(cloud.clone()), options).await;
         eprintln!("{report}");
         ensure!(report.is_success(), "{report}");

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 /// Runs a program to its end with the given standard input. Returns its standard output.
-pub(crate) async fn run<S: AsRef<OsStr>>(program: &str, args: &[S], input: &str) -> Result<String> {
+pub(crate) async fn run<S: AsRef<OsStr> + Sync>(program: &str, args: &[S], input: &str) -> Result<String> {
     let failed = |message: String| Error::new(ErrorKind::Unexpected, "run tool", message);
     let mut child = Command::new(program)
         .args(args)

@@ -1,5 +1,10 @@
 //! What the tests with real instances share.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(
+    clippy::print_stderr,
+    reason = "timings and problems belong in the test's output"
+)]
+#![allow(clippy::future_not_send, reason = "tests wait where they are")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -58,21 +63,23 @@ impl Place {
         let agent = self.folder.path().join("agent");
         std::fs::write(&agent, "#!/bin/sh\nexec sleep 1000000\n")?;
         std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755))?;
-        let mut config = LocalConfig::default();
-        config.data_dir = self.data();
-        config.agent_path = Some(agent);
-        Ok(config)
+        Ok(LocalConfig {
+            data_dir: self.data(),
+            agent_path: Some(agent),
+            ..LocalConfig::default()
+        })
     }
 
     /// A configuration with the real agent and busybox.
     pub fn real(&self) -> Result<LocalConfig> {
         let archive = self.folder.path().join("busybox.tar");
         write_busybox_archive(&archive, Path::new("/bin/busybox"), BUSYBOX, &APPLETS)?;
-        let mut config = LocalConfig::default();
-        config.data_dir = self.data();
-        config.agent_path = Some(agent()?);
-        config.image_archives = vec![archive];
-        Ok(config)
+        Ok(LocalConfig {
+            data_dir: self.data(),
+            agent_path: Some(agent()?),
+            image_archives: vec![archive],
+            ..LocalConfig::default()
+        })
     }
 
     pub async fn nothing_left(&self) -> Result<()> {
