@@ -20,6 +20,7 @@ mod config;
 mod edges;
 mod event;
 mod recover;
+mod stages;
 mod state;
 mod status;
 mod step;

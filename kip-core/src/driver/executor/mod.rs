@@ -1,6 +1,8 @@
 //! The only place that starts tasks, and the only caller of the provider and of the hosts: each call is a task whose result comes
 //! back as an event.
 
+mod cloud;
+
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +16,10 @@ use super::clock::{Repeat, within};
 use super::core::{Core, Key, Slot};
 use super::source::PodNotice;
 use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::ids::{InstanceId, LaunchToken};
-use crate::machine::{Action, Event, Failure, Notice, Wanted, elapsed, project};
-use crate::model::{Bytes, CellRecord, Instance};
-use crate::provider::{LaunchRequest, ListOptions, tags};
-use crate::runtime::{BootRequest, CellEndpoint};
+use crate::ids::PodUid;
+use crate::machine::{Action, Event, Failure, Notice, Wanted, project};
+use crate::model::{Bytes, CellRecord};
+use crate::runtime::CellEndpoint;
 
 /// The driver's tasks. All end with it.
 #[derive(Debug)]
@@ -225,82 +226,6 @@ impl Core {
         });
     }
 
-    async fn launch_one(&self, record: &CellRecord, root_volume: Bytes) -> Result<Instance> {
-        // The semaphore is never closed.
-        let _permit = self.tasks.launches.acquire().await.ok();
-        let user_data = self.runtime.user_data(&BootRequest {
-            cell: record.name.clone(),
-            node: record.node.clone(),
-            pod: record.pod.uid.clone(),
-            token: record.token.clone(),
-            issued_at: record.issued_at,
-        })?;
-        let request = LaunchRequest::new(record.token.clone(), record.offering.clone(), user_data)
-            .with_root_volume(root_volume)
-            .with_tag(tags::CLUSTER, record.cluster.as_str())
-            .with_tag(tags::NODE, record.node.as_str())
-            .with_tag(tags::POD_UID, record.pod.uid.as_str())
-            .with_tag(tags::POD, record.pod.to_string())
-            .with_tag(tags::CELL, record.name.as_str())
-            .with_tag(tags::TOKEN, record.token.as_str());
-        self.counted("launch", self.provider.launch(request)).await
-    }
-
-    pub(super) async fn get(&self, instance: &InstanceId) -> Result<Instance> {
-        let get = within(self.config.call_timeout, "get", self.provider.get(instance));
-        self.counted("get", get).await
-    }
-
-    pub(super) async fn terminate(&self, instance: &InstanceId) -> Result<()> {
-        let terminate = within(
-            self.config.call_timeout,
-            "terminate",
-            self.provider.terminate(instance),
-        );
-        self.counted("terminate", terminate).await
-    }
-
-    async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>> {
-        let options = self.list_options().with_tag(tags::TOKEN, token.as_str());
-        Ok(self.list(options).await?.into_iter().next())
-    }
-
-    fn list_options(&self) -> ListOptions {
-        ListOptions::default()
-            .with_tag(tags::CLUSTER, self.step.identity.cluster.as_str())
-            .with_tag(tags::NODE, self.step.identity.node.as_str())
-    }
-
-    /// All instances of this node, or an error: never a part of them.
-    pub(super) async fn list_ours(&self) -> Result<Vec<Instance>> {
-        self.list(self.list_options()).await
-    }
-
-    async fn list(&self, options: ListOptions) -> Result<Vec<Instance>> {
-        let list = within(
-            self.config.call_timeout,
-            "list",
-            collect(self.provider.list(options)),
-        );
-        self.counted("list", list).await
-    }
-
-    pub(super) async fn counted<T>(
-        &self,
-        op: &'static str,
-        call: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let began = self.clock.now();
-        let result = call.await;
-        let took = elapsed(began, self.clock.now());
-        let error = result.as_ref().err();
-        self.counters.request(op, took, error.map(Error::kind));
-        if let Some(error) = error {
-            tracing::debug!(op, error = %error.chain(), "provider call failed");
-        }
-        result
-    }
-
     /// Follows an agent's reports until the connection ends.
     fn follow(self: &Arc<Self>, key: &Key, attempt: u32, endpoint: CellEndpoint, patience: Duration) {
         let (core, own_key) = (Arc::clone(self), key.clone());
@@ -348,12 +273,7 @@ impl Core {
     }
 
     /// Fetches the manifest and gives it to the agent.
-    async fn hand_over(
-        &self,
-        pod: Option<crate::ids::PodUid>,
-        endpoint: &CellEndpoint,
-        is_new: bool,
-    ) -> Result<()> {
+    async fn hand_over(&self, pod: Option<PodUid>, endpoint: &CellEndpoint, is_new: bool) -> Result<()> {
         let Some(pod) = pod else {
             return Err(Error::new(ErrorKind::NotFound, "deploy", "the pod was forgotten"));
         };
@@ -367,7 +287,7 @@ impl Core {
         }
     }
 
-    fn pod_of(&self, key: &Key) -> Option<crate::ids::PodUid> {
+    fn pod_of(&self, key: &Key) -> Option<PodUid> {
         self.slots()
             .get(key)
             .map(|slot| slot.state.pod.reference.uid.clone())
@@ -465,12 +385,4 @@ impl Drop for Critical {
 /// The next item of a stream.
 pub(super) async fn next<T>(stream: &mut BoxStream<'_, T>) -> Option<T> {
     poll_fn(|cx| stream.as_mut().poll_next(cx)).await
-}
-
-async fn collect(mut stream: BoxStream<'_, Result<Instance>>) -> Result<Vec<Instance>> {
-    let mut all = Vec::new();
-    while let Some(item) = next(&mut stream).await {
-        all.push(item?);
-    }
-    Ok(all)
 }

@@ -1,0 +1,101 @@
+//! The calls to the provider, each bounded and counted.
+
+use std::future::Future;
+
+use futures_core::stream::BoxStream;
+
+use super::next;
+use crate::driver::clock::within;
+use crate::driver::core::Core;
+use crate::error::{Error, Result};
+use crate::ids::{InstanceId, LaunchToken};
+use crate::machine::elapsed;
+use crate::model::{Bytes, CellRecord, Instance};
+use crate::provider::{LaunchRequest, ListOptions, tags};
+use crate::runtime::BootRequest;
+
+impl Core {
+    pub(super) async fn launch_one(&self, record: &CellRecord, root_volume: Bytes) -> Result<Instance> {
+        // The semaphore is never closed.
+        let _permit = self.tasks.launches.acquire().await.ok();
+        let user_data = self.runtime.user_data(&BootRequest {
+            cell: record.name.clone(),
+            node: record.node.clone(),
+            pod: record.pod.uid.clone(),
+            token: record.token.clone(),
+            issued_at: record.issued_at,
+        })?;
+        let request = LaunchRequest::new(record.token.clone(), record.offering.clone(), user_data)
+            .with_root_volume(root_volume)
+            .with_tag(tags::CLUSTER, record.cluster.as_str())
+            .with_tag(tags::NODE, record.node.as_str())
+            .with_tag(tags::POD_UID, record.pod.uid.as_str())
+            .with_tag(tags::POD, record.pod.to_string())
+            .with_tag(tags::CELL, record.name.as_str())
+            .with_tag(tags::TOKEN, record.token.as_str());
+        self.counted("launch", self.provider.launch(request)).await
+    }
+
+    pub(in crate::driver) async fn get(&self, instance: &InstanceId) -> Result<Instance> {
+        let get = within(self.config.call_timeout, "get", self.provider.get(instance));
+        self.counted("get", get).await
+    }
+
+    pub(in crate::driver) async fn terminate(&self, instance: &InstanceId) -> Result<()> {
+        let terminate = within(
+            self.config.call_timeout,
+            "terminate",
+            self.provider.terminate(instance),
+        );
+        self.counted("terminate", terminate).await
+    }
+
+    pub(super) async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>> {
+        let options = self.list_options().with_tag(tags::TOKEN, token.as_str());
+        Ok(self.list(options).await?.into_iter().next())
+    }
+
+    fn list_options(&self) -> ListOptions {
+        ListOptions::default()
+            .with_tag(tags::CLUSTER, self.step.identity.cluster.as_str())
+            .with_tag(tags::NODE, self.step.identity.node.as_str())
+    }
+
+    /// All instances of this node, or an error: never a part of them.
+    pub(in crate::driver) async fn list_ours(&self) -> Result<Vec<Instance>> {
+        self.list(self.list_options()).await
+    }
+
+    async fn list(&self, options: ListOptions) -> Result<Vec<Instance>> {
+        let list = within(
+            self.config.call_timeout,
+            "list",
+            collect(self.provider.list(options)),
+        );
+        self.counted("list", list).await
+    }
+
+    pub(in crate::driver) async fn counted<T>(
+        &self,
+        op: &'static str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let began = self.clock.now();
+        let result = call.await;
+        let took = elapsed(began, self.clock.now());
+        let error = result.as_ref().err();
+        self.counters.request(op, took, error.map(Error::kind));
+        if let Some(error) = error {
+            tracing::debug!(op, error = %error.chain(), "provider call failed");
+        }
+        result
+    }
+}
+
+async fn collect(mut stream: BoxStream<'_, Result<Instance>>) -> Result<Vec<Instance>> {
+    let mut all = Vec::new();
+    while let Some(item) = next(&mut stream).await {
+        all.push(item?);
+    }
+    Ok(all)
+}
