@@ -58,6 +58,11 @@ async fn an_instance_boots_with_containerd_and_leaves_nothing() -> Result<()> {
             "{left}"
         );
         assert!(!left.processes.is_empty() && left.mounts.is_empty(), "{left}");
+        assert_eq!(
+            memory_limit(&cloud, &instance.id)?,
+            256 << 20,
+            "the size that is paid for"
+        );
         cloud.terminate(&instance.id).await?;
         assert_eq!(
             cloud.terminate(&instance.id).await.unwrap_err().kind(),
@@ -168,8 +173,58 @@ async fn containerd_and_agent_are_started_again_when_killed() -> Result<()> {
         .await
         .with_context(|| format!("{program}: {}", console(&cloud, &instance.id)))?;
     }
+    // And the init collects whoever lost its parent.
+    let init = support::init(&cloud, &instance.id)?;
+    let orphan = [
+        "--target",
+        &init.to_string(),
+        "--pid",
+        "sh",
+        "-c",
+        "sleep 0.1 & exit",
+    ];
+    anyhow::ensure!(
+        std::process::Command::new("nsenter")
+            .args(orphan)
+            .status()?
+            .success()
+    );
+    until("no process of the instance is a zombie", || {
+        zombies_below(init) == 0
+    })
+    .await?;
     cloud.purge().await?;
     place.nothing_left().await
+}
+
+/// How many children of a process have ended and were not collected.
+fn zombies_below(parent: i32) -> usize {
+    let wanted = format!("Z {parent} ");
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
+        .filter(|stat| {
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, fields)| fields.starts_with(&wanted))
+        })
+        .count()
+}
+
+/// The memory limit of an instance's control group, in either version.
+fn memory_limit(cloud: &LocalCloud, id: &InstanceId) -> Result<u64> {
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", support::init(cloud, id)?))?;
+    let path = |line: &str| line.rsplit(':').next().unwrap_or_default().to_owned();
+    let file = match groups.lines().find(|line| line.contains(":memory:")) {
+        Some(line) => format!("/sys/fs/cgroup/memory{}/memory.limit_in_bytes", path(line)),
+        // Version 2: the init is in a group below the instance's.
+        None => format!(
+            "/sys/fs/cgroup{}/../memory.max",
+            path(groups.lines().next().unwrap_or_default())
+        ),
+    };
+    Ok(std::fs::read_to_string(file)?.trim().parse()?)
 }
 
 /// A controller that is killed and started again must find its instances, or they would run, and cost, for ever.

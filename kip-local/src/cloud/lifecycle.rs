@@ -37,11 +37,7 @@ impl Inner {
                     tokio::spawn(async move { inner.end(&id, "it was not running any more").await });
                 }
                 (Stage::Booting, _) => {
-                    tokio::spawn(async move {
-                        if let Err(error) = inner.boot(&id).await {
-                            tracing::error!(instance = %id, error = %error.chain(), "the instance did not boot");
-                        }
-                    });
+                    tokio::spawn(async move { inner.boot_unattended(&id).await });
                 }
                 (Stage::Terminating, _) => {
                     tokio::spawn(async move {
@@ -53,6 +49,18 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Makes an accepted instance run when nobody waits for the answer.
+    pub(super) async fn boot_unattended(self: &Arc<Self>, id: &InstanceId) {
+        match self.boot(id).await {
+            // Terminated before it booted.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::error!(instance = %id, error = %error.chain(), "the instance did not boot")
+            }
+            Ok(()) => {}
+        }
     }
 
     /// Makes an accepted instance run. An instance that cannot is removed again before the error is returned.

@@ -310,9 +310,7 @@ impl CloudProvider for LocalCloud {
             let (inner, boots) = (Arc::clone(&self.0), id.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(inner.boot_delay).await;
-                if let Err(error) = inner.boot(&boots).await {
-                    tracing::error!(instance = %boots, error = %error.chain(), "the instance did not boot");
-                }
+                inner.boot_unattended(&boots).await;
             });
         }
         match self.0.faults.lost_reply() {

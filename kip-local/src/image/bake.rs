@@ -51,12 +51,15 @@ pub(crate) async fn bake(
     let images = data_dir.join("images");
     let version = run(&tools.containerd.to_string_lossy(), &["--version"], "").await?;
     let key = key(&version, &tools.busybox, archives)?;
+    // Short: a socket's path has at most 107 bytes. What is there was left by a process that was killed: the data folder's lock says
+    // nobody else is at it.
+    let state = PathBuf::from(format!("/run/kip-local-bake-{}", names.hash()));
+    remove(&state)?;
     let folder = images.join(&key);
     if !folder.exists() {
         let work = images.join(format!("{key}.new"));
-        // What is there was left by an attempt that was interrupted: the data folder's lock says nobody else is at it.
         remove(&work)?;
-        make(&work, tools, archives, names.hash()).await?;
+        make(&work, tools, archives, &state).await?;
         fs::rename(&work, &folder).map_err(|source| failed("cannot rename it").with_source(source))?;
     }
     forget_others(&images, &key);
@@ -122,16 +125,13 @@ fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-async fn make(work: &Path, tools: &Tools, archives: &[PathBuf], folder: &str) -> Result<()> {
+async fn make(work: &Path, tools: &Tools, archives: &[PathBuf], state: &Path) -> Result<()> {
     let root = work.join("root");
-    // Short: a socket's path has at most 107 bytes.
-    let state = PathBuf::from(format!("/run/kip-local-bake-{folder}"));
-    remove(&state)?;
     let disk = |source: io::Error| failed("cannot write to the data folder").with_source(source);
     fs::create_dir_all(&root).map_err(disk)?;
-    fs::create_dir_all(&state).map_err(disk)?;
-    let result = unpack(work, &root, &state, tools, archives).await;
-    let removed = fs::remove_dir_all(&state);
+    fs::create_dir_all(state).map_err(disk)?;
+    let result = unpack(work, &root, state, tools, archives).await;
+    let removed = fs::remove_dir_all(state);
     result?;
     removed.map_err(disk)?;
     let databases = work.join("databases");

@@ -5,7 +5,88 @@ use kip_cell_api::v1;
 use proptest::prelude::*;
 
 use crate::cell::convert;
-use crate::model::{AgentEvent, ContainerReport, ContainerState, RuntimeReport, StartMarks, Termination};
+use crate::model::{
+    AgentEvent, ContainerReport, ContainerState, PodManifest, RuntimeReport, StartMarks, Termination,
+};
+
+/// Every field set to something of its own: what does not arrive changes what runs.
+#[test]
+fn a_manifest_arrives_whole() {
+    let pod: PodManifest = serde_json::from_value(serde_json::json!({
+        "pod": { "uid": "u", "namespace": "ns", "name": "p" }, "generation": 7,
+        "labels": { "l": "1" }, "annotations": { "a": "2" }, "hostname": "h", "fqdn": "h.d", "restartPolicy": "OnFailure",
+        "terminationGraceSeconds": 9,
+        "initContainers": [{ "name": "init", "sidecar": true }],
+        "containers": [{
+            "name": "main", "image": "i", "pullPolicy": "Never", "command": ["c"], "args": ["x"], "workingDir": "/w",
+            "env": [{ "name": "T", "value": { "Text": "v" } }, { "name": "I", "value": "PodIp" }, { "name": "J", "value": "PodIps" }],
+            "mounts": [{ "volume": "v", "mountPath": "/m", "subPath": "s", "readOnly": true, "propagation": "None" }],
+            "resources": { "cpuRequest": 1, "cpuLimit": 2, "memoryRequest": 3, "memoryLimit": 4, "extended": { "gpu": 5 } },
+            "security": { "runAsUser": 1, "runAsGroup": 2, "runAsNonRoot": true, "privileged": true,
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "addCapabilities": ["A"],
+                "dropCapabilities": ["B"], "seccomp": { "Localhost": "f" } },
+            "stdin": true, "stdinOnce": true, "tty": true, "terminationMessagePath": "/t", "terminationMessageFromLogs": true,
+            "liveness": { "handler": { "HttpGet": { "host": "", "port": 80, "path": "/", "https": true, "headers": [{ "name": "n", "value": "v" }] } },
+                "initialDelaySeconds": 1, "periodSeconds": 2, "timeoutSeconds": 3, "successThreshold": 4, "failureThreshold": 5,
+                "terminationGraceSeconds": 6 },
+            "postStart": { "Exec": { "command": ["e"] } }, "preStop": { "Sleep": { "seconds": 8 } },
+            "configError": "no such key",
+        }],
+        "volumes": [
+            { "name": "e", "source": { "EmptyDir": { "memory": true, "size_limit": 1 } } },
+            { "name": "f", "source": { "Files": { "files": [{ "path": "p", "content": [1, 2], "mode": 384 }], "secret": true } } },
+            { "name": "h", "source": { "HostPath": { "path": "/h", "kind": "Directory" } } },
+        ],
+        "pullSecrets": [{ "registry": "r", "username": "u", "password": "p", "identity_token": "t" }],
+        "dns": { "servers": ["1.1.1.1"], "searches": ["s"], "options": ["ndots:5"] },
+        "hostAliases": [{ "ip": "1.2.3.4", "hostnames": ["x"] }],
+        "hostNetwork": true, "hostPid": true, "hostIpc": true, "shareProcessNamespace": true,
+        "security": { "runAsUser": 3, "fsGroup": 4, "supplementalGroups": [5], "sysctls": { "k": "v" }, "seccomp": "RuntimeDefault" },
+        "hostIp": "10.0.0.1", "activeDeadlineSeconds": 60,
+    }))
+    .unwrap();
+    let wire = convert::pod(&pod);
+    let text = format!("{wire:#?}");
+    // What prost leaves at its default would be a forgotten field: only these are unset above.
+    let unset: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| !line.contains("name: \"main\""))
+        .filter(|line| {
+            line.ends_with(": \"\",")
+                || line.ends_with(": 0,")
+                || line.ends_with(": false,")
+                || line.ends_with(": None,")
+        })
+        .collect();
+    assert_eq!(
+        unset,
+        [
+            "field: \"\",",
+            "value: \"\",",
+            "value: \"\",",
+            "sidecar: false,",
+            "host: \"\",",
+            "readiness: None,",
+            "startup: None,",
+            "run_as_group: None,",
+            "run_as_non_root: None,",
+            "localhost_profile: \"\",",
+        ],
+        "{text}"
+    );
+    let main = &wire.containers[0];
+    assert_eq!(
+        (wire.restart_policy.as_str(), main.pull_policy.as_str()),
+        ("OnFailure", "Never")
+    );
+    assert_eq!(
+        (main.env[1].field.as_str(), main.env[2].field.as_str()),
+        ("status.podIP", "status.podIPs")
+    );
+    assert_eq!(main.termination_message_policy, "FallbackToLogsOnError");
+    assert!(wire.init_containers[0].sidecar);
+}
 
 fn moments() -> impl Strategy<Value = Timestamp> {
     (-5_000_000_000_i64..5_000_000_000, 0_i32..1_000_000_000)
