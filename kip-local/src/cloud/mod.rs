@@ -1,15 +1,16 @@
 //! The cloud: launches, keeps, adopts and terminates instances.
 
+mod accept;
 mod faults;
 mod lifecycle;
+mod open;
 mod record;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,14 +25,13 @@ use kip_core::provider::{
     Capabilities, CloudProvider, InterruptionFeed, InterruptionNotice, LaunchRequest, ListOptions,
     OfferingQuery, ProviderInfo, UserData,
 };
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, broadcast};
 
 pub use faults::Faults;
 use record::Record;
 
 use crate::config::LocalConfig;
-use crate::host::{self, Cgroups, Leftovers, Missing, Names, Network, Subnet, Tools};
+use crate::host::{self, Cgroups, Leftovers, Missing, Names, Network, Tools};
 use crate::image::{self, Baked};
 use crate::offering::Catalogue;
 use crate::user_data;
@@ -88,13 +88,6 @@ struct Held {
     removed: bool,
 }
 
-/// The network that was chosen, kept while instances use it.
-#[derive(Serialize, Deserialize)]
-struct ChosenNetwork {
-    subnet: String,
-    bridge: String,
-}
-
 impl LocalCloud {
     /// What this machine lacks, all of it at once, each with what to do about it.
     ///
@@ -127,13 +120,13 @@ impl LocalCloud {
                 "this machine lacks the CNI plugins",
             )
         })?;
-        let (data_dir, lock) = open_data_dir(&config.data_dir)?;
-        let agent = agent_path(config.agent_path.as_deref())?;
+        let (data_dir, lock) = open::open_data_dir(&config.data_dir)?;
+        let agent = open::agent_path(config.agent_path.as_deref())?;
         let catalogue = Catalogue::new(config.offerings.as_deref())?;
         let names = Names::of(&data_dir);
         let cgroups = Cgroups::of_machine()?;
-        let records = load_records(&data_dir)?;
-        let network = plan_network(&config, &data_dir, &names, !records.is_empty()).await?;
+        let records = open::load_records(&data_dir)?;
+        let network = open::plan_network(&config, &data_dir, &names, !records.is_empty()).await?;
         let image = image::bake(&data_dir, &names, &tools, &config.image_archives).await?;
 
         let mut capabilities = Capabilities::default();
@@ -160,7 +153,7 @@ impl LocalCloud {
         let inner = Arc::new(Inner {
             info: ProviderInfo::new("local", "local", capabilities),
             boot_delay: config.boot_delay,
-            nameservers: nameservers(&config),
+            nameservers: open::nameservers(&config),
             config,
             data_dir,
             names,
@@ -427,234 +420,13 @@ impl Inner {
         state.ended.remove(id);
         Err(absent("terminate", id))
     }
-
-    /// Finds the instance of a launch, or writes down a new one. Nothing else of it exists when this returns.
-    fn accept(&self, request: &LaunchRequest) -> Result<(InstanceId, bool)> {
-        const OP: &str = "launch";
-        let mut state = self.locked();
-        if let Some(held) = state
-            .instances
-            .values()
-            .find(|held| held.record.token == request.token)
-        {
-            if held.record.fingerprint != record::fingerprint(request) {
-                return Err(Error::new(
-                    ErrorKind::AlreadyExists,
-                    OP,
-                    "this token launched an instance with other parameters",
-                )
-                .with_context("token", &request.token)
-                .with_context("instance", &held.record.id));
-            }
-            return Ok((held.record.id.clone(), false));
-        }
-        if let Some(limit) = self.catalogue.limit(&request.offering.instance_type) {
-            let same = |held: &&Held| {
-                let offering = &held.record.offering;
-                offering.instance_type == request.offering.instance_type
-                    && offering.zone == request.offering.zone
-            };
-            if state.instances.values().filter(same).count() >= limit {
-                let message = format!("all {limit} instances of this type and zone are in use");
-                return Err(Error::new(ErrorKind::InsufficientCapacity, OP, message)
-                    .with_context("offering", &request.offering));
-            }
-        }
-        // In turn, so that an address is not used again at once.
-        let slots = self.network.subnet.slots();
-        let taken: Vec<u32> = state.instances.values().map(|held| held.record.slot).collect();
-        let slot = (0..slots)
-            .map(|offset| (state.next_slot + offset) % slots)
-            .find(|slot| !taken.contains(slot))
-            .ok_or_else(|| {
-                let message = format!(
-                    "all {slots} pairs of addresses of {} are in use",
-                    self.network.subnet
-                );
-                Error::new(ErrorKind::QuotaExceeded, OP, message)
-            })?;
-        let now = Timestamp::now();
-        let record = Record::new(new_id(&state, request, now), request, slot, now);
-        let folder = self.folder(&record.id);
-        fs::create_dir_all(&folder)
-            .and_then(|()| record::save_user_data(&folder, &request.user_data))
-            .and_then(|()| record.save(&folder))
-            .map_err(|source| {
-                // Without a record it would be found as garbage later; better now.
-                let _ = fs::remove_dir_all(&folder);
-                Error::new(ErrorKind::Unexpected, OP, "cannot write to the data folder").with_source(source)
-            })?;
-        state.next_slot = (slot + 1) % slots;
-        let id = record.id.clone();
-        let held = Held {
-            record,
-            busy: Arc::default(),
-            removed: false,
-        };
-        state.instances.insert(id.clone(), held);
-        Ok((id, true))
-    }
 }
 
 fn absent(operation: &'static str, id: &InstanceId) -> Error {
     Error::new(ErrorKind::NotFound, operation, "there is no such instance").with_context("instance", id)
 }
 
-fn new_id(state: &State, request: &LaunchRequest, now: Timestamp) -> InstanceId {
-    let mut salt = now.as_nanosecond();
-    loop {
-        let hash = hmac_sha256::HMAC::mac(salt.to_be_bytes(), request.token.as_str());
-        let hex: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        let id = InstanceId::new(format!("i-{hex}"));
-        if !state.instances.contains_key(&id) && !state.ended.contains_key(&id) {
-            return id;
-        }
-        salt += 1;
-    }
-}
-
-/// Makes the data folder and takes its lock.
-fn open_data_dir(data_dir: &Path) -> Result<(PathBuf, File)> {
-    let failed = |message: &str| {
-        let message = format!("dataDir: {message}");
-        Error::new(ErrorKind::ConfigInvalid, START, message).with_context("folder", data_dir.display())
-    };
-    let disk = |source| failed("cannot use the folder").with_source(source);
-    fs::create_dir_all(data_dir).map_err(disk)?;
-    // Private keys of instances are below it.
-    fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700)).map_err(disk)?;
-    let data_dir = fs::canonicalize(data_dir).map_err(disk)?;
-    for folder in ["instances", "images"] {
-        fs::create_dir_all(data_dir.join(folder)).map_err(disk)?;
-    }
-    let kind = nix::sys::statfs::statfs(&data_dir)
-        .map_err(|source| disk(source.into()))?
-        .filesystem_type();
-    if kind == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC {
-        return Err(failed(
-            "it is on an overlay file system (as inside of a container), where containers cannot have theirs: use a volume",
-        ));
-    }
-    if kind == nix::sys::statfs::NFS_SUPER_MAGIC {
-        return Err(failed(
-            "it is on NFS, where containers cannot have their file systems: use a local disk",
-        ));
-    }
-    let lock = File::create(data_dir.join("lock")).map_err(disk)?;
-    match lock.try_lock() {
-        Ok(()) => Ok((data_dir, lock)),
-        Err(fs::TryLockError::WouldBlock) => Err(Error::new(
-            ErrorKind::Conflict,
-            START,
-            "another process runs the local cloud of this folder: stop it, or use another `dataDir`",
-        )
-        .with_context("folder", data_dir.display())),
-        Err(fs::TryLockError::Error(source)) => Err(disk(source)),
-    }
-}
-
-fn agent_path(configured: Option<&Path>) -> Result<PathBuf> {
-    let path = match configured {
-        Some(path) => path.to_owned(),
-        None => std::env::current_exe()
-            .ok()
-            .and_then(|program| program.parent().map(|folder| folder.join("kip-cell")))
-            .unwrap_or_else(|| PathBuf::from("kip-cell")),
-    };
-    let meta = fs::metadata(&path);
-    if meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0) {
-        return fs::canonicalize(&path).map_err(|source| {
-            Error::new(ErrorKind::ConfigInvalid, START, "agentPath: cannot resolve it").with_source(source)
-        });
-    }
-    Err(Error::new(
-        ErrorKind::ConfigInvalid,
-        START,
-        "agentPath: there is no program; build the agent with `cargo build -p kip-cell` or set the field",
-    )
-    .with_context("path", path.display()))
-}
-
-/// Reads the records of all instances. A folder without one belongs to a launch that nobody was told of: it is removed.
-fn load_records(data_dir: &Path) -> Result<Vec<Record>> {
-    let disk =
-        |source| Error::new(ErrorKind::Unexpected, START, "cannot read the data folder").with_source(source);
-    let mut records = Vec::new();
-    for entry in fs::read_dir(data_dir.join("instances")).map_err(disk)? {
-        let folder = entry.map_err(disk)?.path();
-        match Record::load(&folder) {
-            Some(record) => records.push(record),
-            None => fs::remove_dir_all(&folder).map_err(disk)?,
-        }
-    }
-    Ok(records)
-}
-
-async fn plan_network(config: &LocalConfig, data_dir: &Path, names: &Names, in_use: bool) -> Result<Network> {
-    let file = data_dir.join("network.json");
-    let chosen: Option<ChosenNetwork> = fs::read(&file)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let kept = chosen
-        .as_ref()
-        .and_then(|chosen| Subnet::parse(&chosen.subnet).ok());
-    let network = Network::plan(
-        names,
-        data_dir,
-        config.bridge.as_deref(),
-        config.subnet.as_deref(),
-        kept,
-    )
-    .await?;
-    let now = ChosenNetwork {
-        subnet: network.subnet.to_string(),
-        bridge: network.bridge.clone(),
-    };
-    if in_use
-        && let Some(before) = &chosen
-        && (before.subnet != now.subnet || before.bridge != now.bridge)
-    {
-        return Err(Error::new(
-            ErrorKind::ConfigInvalid,
-            START,
-            format!(
-                "instances are running on bridge {} in {}: set `bridge` and `subnet` to these until they are gone",
-                before.bridge, before.subnet
-            ),
-        ));
-    }
-    serde_json::to_vec(&now)
-        .map_err(std::io::Error::other)
-        .and_then(|bytes| fs::write(&file, bytes))
-        .map_err(|source| {
-            Error::new(ErrorKind::Unexpected, START, "cannot write to the data folder").with_source(source)
-        })?;
-    Ok(network)
-}
-
-/// The name servers an instance can reach: the machine's own loopback is not its.
-fn nameservers(config: &LocalConfig) -> Vec<IpAddr> {
-    if !config.nameservers.is_empty() {
-        return config.nameservers.clone();
-    }
-    // The second has the real ones where the first names a local resolver.
-    for file in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let found: Vec<IpAddr> = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("nameserver"))
-            .filter_map(|server| server.trim().parse().ok())
-            .filter(|server: &IpAddr| !server.is_loopback())
-            .collect();
-        if !found.is_empty() {
-            return found;
-        }
-    }
-    tracing::warn!("this machine has no name server that instances can reach: set `nameservers`");
-    Vec::new()
-}
-
-/// Whether an instance in this phase can be shown as ended.
+/// An instance as it is shown after its end.
 fn ended(mut instance: Instance, reason: Option<String>) -> Instance {
     instance.phase = InstancePhase::Terminated;
     instance.reason = reason;
