@@ -188,6 +188,23 @@ async fn a_new_controller_takes_over_what_the_old_one_left() {
     let uid = kip_core::ids::PodUid::new(uid);
     controller.stop().await;
 
+    // A moment of not being ready takes a pod out of its services.
+    let always_ready = CancellationToken::new();
+    let guard = tokio::spawn({
+        let (pods, done) = (outside.pods(), always_ready.clone());
+        async move {
+            let mut versions = watcher::watch_object(pods, "web").boxed();
+            let mut unready = Vec::new();
+            loop {
+                tokio::select! {
+                    () = done.cancelled() => return unready,
+                    version = versions.next() => if let Some(Ok(Some(pod))) = version && !is_ready(Some(&pod)) {
+                        unready.push(pod.status);
+                    },
+                }
+            }
+        }
+    });
     let controller = outside.controller().await;
     // A second pod shows that the new controller works; the first must not have been touched.
     outside.pod("second", json!({})).await;
@@ -196,6 +213,9 @@ async fn a_new_controller_takes_over_what_the_old_one_left() {
     assert!(is_ready(Some(&pod)));
     assert_eq!(outside.cloud.launches(), 2);
     assert_eq!(outside.hosts.starts(&uid), 1);
+    always_ready.cancel();
+    let unready = guard.await.expect("no panic");
+    assert!(unready.is_empty(), "{unready:?}");
 
     for name in ["web", "second"] {
         outside

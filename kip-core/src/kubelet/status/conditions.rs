@@ -40,7 +40,7 @@ pub(super) fn project(
     };
     let containers_ready = containers_ready(pod, status, report, ended);
     let mut verdicts = vec![
-        sandbox(report, ended),
+        sandbox(known, report, ended),
         initialized(pod, status, report),
         ready(pod, known, &containers_ready),
         containers_ready,
@@ -79,12 +79,18 @@ fn condition(verdict: Verdict, known: &PodStatus, generation: Option<i64>, now: 
 }
 
 /// The pod has its cell and its network: the natural place to show how far the boot is.
-fn sandbox(report: &PodReport, ended: Option<&str>) -> Verdict {
+fn sandbox(known: &PodStatus, report: &PodReport, ended: Option<&str>) -> Verdict {
     let kind = "PodReadyToStartContainers";
-    let there = report
-        .runtime
-        .as_ref()
-        .is_some_and(|runtime| runtime.sandbox_ready);
+    let there = match &report.runtime {
+        Some(runtime) => runtime.sandbox_ready,
+        // Not heard of the host: it has what it had.
+        None if report.phase == PodPhase::Running => known
+            .conditions
+            .iter()
+            .flatten()
+            .any(|condition| condition.type_ == kind && condition.status == "True"),
+        None => false,
+    };
     if ended.is_some() {
         return Verdict::new(kind, false, "", String::new());
     }

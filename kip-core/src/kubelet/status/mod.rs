@@ -17,7 +17,12 @@ use crate::model::{PodPhase, PodReport};
 
 pub(crate) use patch::patch;
 
-/// The part of a pod's status that is Kip's to say. None when the API already says that the pod has ended: that never changes again.
+/// Reasons under which a pod without a report of its host may well be running on: its controller has just started and has not heard of the
+/// host yet, or the host is silent. Under all others there is no host, and the pod is on its way to another.
+const UNHEARD: [&str; 4] = ["", "Recovering", "AgentSilent", "Draining"];
+
+/// The part of a pod's status that is Kip's to say. None when there is nothing to say: the API says already that the pod has ended, which
+/// never changes again; or it runs, and this controller has not heard of its host yet.
 ///
 /// `generation` is the generation of the pod's spec that was acted on. Conditions of other owners are not in the result, and are
 /// kept by the way it is written.
@@ -27,6 +32,15 @@ pub(crate) fn project(pod: &Pod, report: &PodReport, generation: i64, now: Times
     }
     let known = pod.status.clone().unwrap_or_default();
     let now = super::node::seconds(now);
+    let mut report = std::borrow::Cow::Borrowed(report);
+    let runs = known.phase.as_deref() == Some("Running") && report.phase == PodPhase::Pending;
+    if runs && report.runtime.is_none() && UNHEARD.contains(&report.reason.as_str()) {
+        if matches!(report.reason.as_str(), "" | "Recovering") {
+            return None;
+        }
+        report.to_mut().phase = PodPhase::Running;
+    }
+    let report = report.as_ref();
     let (init_container_statuses, container_statuses) = containers::project(pod, &known, report);
     let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
     let (pod_ips, host_ips) = addresses(&known, report, host_network);

@@ -95,7 +95,11 @@ fn a_waiting_pod_says_why_or_users_stare_at_pending() {
         .state
         .clone();
     let waiting = waiting.and_then(|state| state.waiting).expect("waiting");
-    assert_eq!(waiting.reason.as_deref(), Some("PodInitializing"));
+    assert_eq!(
+        waiting.reason.as_deref(),
+        Some("Launching"),
+        "what `kubectl get pods` shows"
+    );
     assert!(waiting.message.expect("a message").contains("small/z1/spot"));
     assert_eq!(
         says(&status, "Initialized"),
@@ -284,5 +288,32 @@ fn an_old_address_is_taken_out_of_the_list_when_the_pod_moves() {
     assert_eq!(
         patch["status"]["podIPs"],
         json!([{ "ip": "10.1.0.2" }, { "ip": "10.9.9.9", "$patch": "delete" }])
+    );
+}
+
+#[test]
+fn a_running_pod_is_left_alone_until_its_host_is_heard_or_every_restart_would_be_an_outage() {
+    let mut pod = pod(json!({}), json!({}));
+    let running = report(PodPhase::Running, vec![container("main", running())]);
+    pod.status = project(&pod, &running, 3, now());
+    for reason in ["", "Recovering"] {
+        let unheard = PodReport::new(PodPhase::Pending, reason, "");
+        assert_eq!(project(&pod, &unheard, 3, now()), None, "{reason}");
+    }
+    // A host that stays silent takes the pod out of its services, and nothing more.
+    let silent = PodReport::new(PodPhase::Pending, "AgentSilent", "no answer");
+    let status = project(&pod, &silent, 3, now()).expect("a status");
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    assert_eq!(says(&status, "Ready"), ("False".into(), "AgentSilent".into()));
+    assert_eq!(says(&status, "PodReadyToStartContainers").0, "True");
+    let state = status.container_statuses.as_ref().expect("statuses")[0]
+        .state
+        .clone();
+    assert!(state.expect("a state").running.is_some());
+    // But one that is started again elsewhere says so.
+    let lost = PodReport::new(PodPhase::Pending, "Restarting", "the instance is gone");
+    assert_eq!(
+        project(&pod, &lost, 3, now()).expect("a status").phase.as_deref(),
+        Some("Pending")
     );
 }
