@@ -141,7 +141,7 @@ fn encode(metrics: &DriverMetrics, encoder: &mut DescriptorEncoder<'_>) -> Resul
 }
 
 fn encode_durations(durations: &Durations, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-    let bounds = BUCKETS.iter().copied().chain([f64::MAX]);
+    let bounds = BUCKETS.iter().copied().chain([f64::INFINITY]);
     let buckets: Vec<(f64, u64)> = bounds.zip(durations.counts).collect();
     encoder.encode_histogram::<NoLabelSet>(durations.sum, durations.count(), &buckets, None)
 }

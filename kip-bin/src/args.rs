@@ -81,7 +81,7 @@ Examples:
   sudo kip dev                                    check that this machine can run cells
 
 Needs root, containerd, runc, the CNI plugins, iproute2 and nftables; what is missing is named. Everything it made is removed at the
-end, and what a killed `kip dev` left in the same data folder is removed at the start.";
+end, save the images it unpacked into the data folder; what a killed `kip dev` left there is removed at the start.";
 
 /// Flags of `kip dev`.
 #[derive(Debug, Parser)]
@@ -90,7 +90,8 @@ pub(crate) struct DevArgs {
     /// Serve until Ctrl-C.
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Apply these manifests once the node is ready; without --keep, wait until their pods run or have ended.
+    /// Apply these manifests once the node is ready; without --keep, wait until their pods run, or have ended if they are
+    /// never restarted.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub(crate) manifests: Vec<PathBuf>,
     /// Where to write the kubeconfig. Default: `kubeconfig` in the data folder.

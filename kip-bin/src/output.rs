@@ -40,7 +40,11 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     let mut next: Option<&(dyn Error + 'static)> = error.source();
     while let Some(cause) = next {
-        let cause_text = cause.to_string();
+        // The client prints the API's whole answer twice; its message says it all.
+        let cause_text = match cause.downcast_ref() {
+            Some(kube::Error::Api(status)) if !status.message.is_empty() => status.message.clone(),
+            _ => cause.to_string(),
+        };
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);

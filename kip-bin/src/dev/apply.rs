@@ -59,7 +59,8 @@ pub(super) async fn apply(client: &Client, objects: &[Value]) -> anyhow::Result<
     Ok(pods)
 }
 
-/// Waits until every pod runs, has ended, or is told that nothing fits it; answers whether all of them run or ended well.
+/// Waits until every pod is where it stays: it runs, or has ended if its restart policy is `Never`, or is told that nothing fits it.
+/// Answers whether all of them run or ended well.
 ///
 /// # Errors
 /// When the pods cannot be watched.
@@ -76,7 +77,11 @@ pub(super) async fn settled(client: &Client, pods: &[Applied]) -> anyhow::Result
 
 fn is_settled() -> impl Condition<Pod> {
     |pod: Option<&Pod>| {
-        pod.is_none_or(|pod| matches!(phase(pod), "Running" | "Succeeded" | "Failed") || fits_nothing(pod))
+        pod.is_none_or(|pod| match phase(pod) {
+            "Succeeded" | "Failed" => true,
+            "Running" => !ends_by_itself(pod),
+            _ => fits_nothing(pod),
+        })
     }
 }
 
@@ -85,6 +90,11 @@ fn phase(pod: &Pod) -> &str {
         .as_ref()
         .and_then(|status| status.phase.as_deref())
         .unwrap_or_default()
+}
+
+fn ends_by_itself(pod: &Pod) -> bool {
+    let policy = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    policy == Some("Never")
 }
 
 fn fits_nothing(pod: &Pod) -> bool {
