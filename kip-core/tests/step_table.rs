@@ -288,6 +288,19 @@ const ROWS: &[Row] = &[
         is_save,
     ),
     (
+        "an agent that has a pod whose time is up is told to stop it",
+        || {
+            Life::new()
+                .on(says(run_wanted(true, Some(Duration::from_secs(60)))))
+                .on(placed())
+                .on(with_address())
+                .after(60)
+        },
+        || reported(report(None, "p")),
+        Phase::Draining,
+        is_stop,
+    ),
+    (
         "a pod deleted before the agent answered is terminated",
         connecting,
         gone,

@@ -105,6 +105,11 @@ pub const EDGES: &[Edge] = &[
     edge(Phase::Connecting, Phase::Running, "agent has the pod already"),
     edge(
         Phase::Connecting,
+        Phase::Draining,
+        "agent has the pod already, too late",
+    ),
+    edge(
+        Phase::Connecting,
         Phase::Terminating,
         "deadline, instance lost, or not wanted",
     ),
