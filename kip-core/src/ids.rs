@@ -97,9 +97,10 @@ impl LaunchToken {
         }
         let mut text = String::with_capacity(40);
         for byte in &hash.finalize()[..20] {
-            use fmt::Write as _;
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
+            for nibble in [byte >> 4, byte & 0xf] {
+                // A nibble is always a hexadecimal digit; formatting it would take as long as the hash.
+                text.extend(char::from_digit(u32::from(nibble), 16));
+            }
         }
         Self(text)
     }
