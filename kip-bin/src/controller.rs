@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
 use kip_core::cell::{CellAuthority, CellRuntime};
-use kip_core::driver::{DriverConfig, DriverHandle, Kip};
+#[cfg(feature = "local")]
+use kip_core::driver::DriverHandle;
+use kip_core::driver::{DriverConfig, Kip};
 use kip_core::kubelet::{KubeletConfig, VirtualKubelet};
 use kip_core::provider::CloudProvider;
 use kip_core::sizing::CheapestFit;
@@ -42,6 +44,7 @@ pub(crate) struct Parts<'a> {
 
 /// A running controller.
 pub(crate) struct Controller {
+    #[cfg(feature = "local")]
     driver: DriverHandle,
     client: Client,
     node: String,
@@ -117,6 +120,7 @@ impl Controller {
             "the virtual kubelet"
         });
         Ok(Self {
+            #[cfg(feature = "local")]
             driver: handle,
             client,
             node: name.to_string(),
@@ -126,6 +130,7 @@ impl Controller {
     }
 
     /// The driver.
+    #[cfg(feature = "local")]
     pub(crate) fn driver(&self) -> &DriverHandle {
         &self.driver
     }

@@ -40,16 +40,18 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     let mut next: Option<&(dyn Error + 'static)> = error.source();
     while let Some(cause) = next {
-        // The client prints the API's whole answer twice; its message says it all.
-        let cause_text = match cause.downcast_ref() {
-            Some(kube::Error::Api(status)) if !status.message.is_empty() => status.message.clone(),
-            _ => cause.to_string(),
+        let api_answer = match cause.downcast_ref() {
+            Some(kube::Error::Api(status)) if !status.message.is_empty() => Some(status.message.clone()),
+            _ => None,
         };
+        // The client prints the API's whole answer twice; its message says it all.
+        let is_last = api_answer.is_some();
+        let cause_text = api_answer.unwrap_or_else(|| cause.to_string());
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
         }
-        next = cause.source();
+        next = if is_last { None } else { cause.source() };
     }
     text
 }

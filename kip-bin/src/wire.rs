@@ -10,7 +10,9 @@ use kip_core::provider::CloudProvider;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config as ClientConfig};
 
-use crate::config::{Cloud, Config};
+#[cfg(feature = "local")]
+use crate::config::Cloud;
+use crate::config::Config;
 
 /// Threads that run tasks. The work is waiting, so two are enough, and each costs memory.
 const WORKERS: usize = 2;

@@ -11,7 +11,7 @@ mod problem;
 mod show;
 mod sizing;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "local"))]
 mod tests;
 
 use std::path::Path;

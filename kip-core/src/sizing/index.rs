@@ -2,7 +2,7 @@
 //!
 //! Entries lie in rank order (price first) in small blocks; each block knows the largest CPU and memory in it and which
 //! architectures, capacity types, zones and extended resources occur. A search skips whole blocks by these summaries, checks the rest by
-//! the plain [`rule`](super::rule), and stops at the first price that cannot be beaten any more. The index only ever skips; it never decides.
+//! the plain [`rule`], and stops at the first price that cannot be beaten any more. The index only ever skips; it never decides.
 
 use std::collections::BTreeMap;
 
