@@ -95,12 +95,13 @@ impl LaunchToken {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
+        const DIGITS: [char; 16] = [
+            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+        ];
         let mut text = String::with_capacity(40);
         for byte in &hash.finalize()[..20] {
-            for nibble in [byte >> 4, byte & 0xf] {
-                // A nibble is always a hexadecimal digit; formatting it would take as long as the hash.
-                text.extend(char::from_digit(u32::from(nibble), 16));
-            }
+            text.push(DIGITS[usize::from(byte >> 4)]);
+            text.push(DIGITS[usize::from(byte & 15)]);
         }
         Self(text)
     }

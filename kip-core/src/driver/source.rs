@@ -14,7 +14,7 @@ use crate::model::{PodDemand, PodManifest, PodReport};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PodIntent {
-    /// The pod is to run. Sent again whenever the pod changed.
+    /// The pod is to run. Sent again whenever the pod changed, but never once its phase is `Succeeded` or `Failed`: it would run again.
     Run {
         /// What it needs.
         demand: Box<PodDemand>,
