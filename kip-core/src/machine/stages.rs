@@ -257,7 +257,7 @@ pub enum SetbackKind {
     Interrupted,
 }
 
-/// A setback of the infrastructure. The workload's own failures are never one: they are the agent's to retry, or a [`Verdict`].
+/// A setback of the infrastructure. The workload's own failures are never one: they are the agent's to retry, or a [`Verdict`](super::Verdict).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setback {
     /// What kind.
