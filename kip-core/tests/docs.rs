@@ -10,5 +10,9 @@ fn the_diagram_in_the_architecture_document_is_generated_from_the_edge_table() {
     let from = text.find(begin).expect("the begin marker is there") + begin.len();
     let to = text.find(end).expect("the end marker is there");
     let wanted = format!("\n```mermaid\n{}```\n", diagram());
-    assert_eq!(&text[from..to], wanted, "replace what is between the markers by:\n{wanted}");
+    assert_eq!(
+        &text[from..to],
+        wanted,
+        "replace what is between the markers by:\n{wanted}"
+    );
 }
