@@ -132,10 +132,10 @@ fn configured(world: &mut World) -> Result<()> {
     )?;
     let mut pod = script(
         "configured",
-        "cat /work/made /config/page /secret/word; echo; echo $GREETING $WORD",
+        "cat /scratch/made /config/page /secret/word; echo; echo $GREETING $WORD",
     );
-    let work = json!({"name": "work", "mountPath": "/work"});
-    let mut init = container("prepare", "echo prepared > /work/made");
+    let work = json!({"name": "work", "mountPath": "/scratch"});
+    let mut init = container("prepare", "echo prepared > /scratch/made");
     init["volumeMounts"] = json!([work]);
     pod["spec"]["initContainers"] = json!([init]);
     pod["spec"]["volumes"] = json!([
