@@ -58,7 +58,11 @@ pub(crate) fn delete_object(
         check_preconditions(resource, &old, options)?;
         let plan = plan(resource, &old, options);
         if options.dry_run {
-            return Ok(Deleted::Begun(old));
+            return Ok(match plan {
+                Plan::Nothing => Deleted::Begun(old),
+                Plan::Remove => Deleted::Now(old),
+                Plan::Mark(marked) => Deleted::Begun(Arc::new(*marked)),
+            });
         }
         let version = object::version(&old);
         let result = match plan {

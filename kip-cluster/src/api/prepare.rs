@@ -54,6 +54,7 @@ pub(super) fn for_create(resource: &Resource, object: &mut Value) -> ApiResult<(
         "/namespaces" => *child(object, "status") = Map::from_iter([("phase".to_owned(), json!("Active"))]),
         _ => {}
     }
+    drop_empty(meta_mut(object));
     Ok(())
 }
 
@@ -118,9 +119,19 @@ pub(super) fn for_update(resource: &Resource, old: &Value, new: &mut Value, subr
     ] {
         copy_field(meta, old_meta, field);
     }
+    drop_empty(meta);
     if resource.table == DEFINITIONS && subresource.is_empty() {
         establish(Some(old), new);
     }
+}
+
+/// What is empty is not there: metadata goes through a type that leaves empty lists and maps out.
+fn drop_empty(meta: &mut Map<String, Value>) {
+    meta.retain(|field, value| match field.as_str() {
+        "annotations" | "labels" => value.as_object().is_none_or(|map| !map.is_empty()),
+        "finalizers" | "ownerReferences" => value.as_array().is_none_or(|list| !list.is_empty()),
+        _ => true,
+    });
 }
 
 /// Counts a change of what the user wants.

@@ -16,7 +16,15 @@ use crate::store::{Key, Object};
 pub(super) fn create(call: &Call<'_>) -> ApiResult<Reply> {
     let body = call.decode_any()?;
     match call.target.subresource.as_str() {
-        "binding" => bind(call, &call.key(), &body),
+        "binding" => {
+            let (key, name) = (call.key(), object::name(&body));
+            if !name.is_empty() && name != key.name {
+                return Err(ApiError::bad_request(
+                    "name in URL does not match name in Binding object",
+                ));
+            }
+            bind(call, &key, &body)
+        }
         "eviction" => evict(call, &body),
         "token" => token(call, &body),
         _ => Err(ApiError::method_not_allowed()),

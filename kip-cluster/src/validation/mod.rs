@@ -23,6 +23,7 @@ pub(crate) fn on_create(resource: &Resource, object: &Value) -> Vec<Problem> {
 pub(crate) fn on_update(resource: &Resource, old: &Value, new: &Value, subresource: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
     names::metadata(resource, new, &mut problems);
+    late_finalizers(old, new, &mut problems);
     if !object::is_deleting(old) || resource.table != "/pods" {
         always(resource, new, &mut problems);
     }
@@ -33,6 +34,25 @@ pub(crate) fn on_update(resource: &Resource, old: &Value, new: &Value, subresour
         _ => {}
     }
     problems
+}
+
+/// Once it is being deleted, an object can only lose finalizers.
+fn late_finalizers(old: &Value, new: &Value, problems: &mut Vec<Problem>) {
+    if !object::is_deleting(old) {
+        return;
+    }
+    let held = object::list_at(old, &["metadata", "finalizers"]);
+    let added: Vec<&str> = object::list_at(new, &["metadata", "finalizers"])
+        .iter()
+        .filter(|finalizer| !held.contains(finalizer))
+        .filter_map(Value::as_str)
+        .collect();
+    if !added.is_empty() {
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+        );
+        problems.push(Problem::forbidden("metadata.finalizers", &why));
+    }
 }
 
 fn always(resource: &Resource, object: &Value, problems: &mut Vec<Problem>) {
@@ -88,6 +108,19 @@ fn secret_data(object: &Value, problems: &mut Vec<Problem>) {
         .map(|(key, _)| key)
     {
         names::data_key(&format!("data[{key}]"), key, problems);
+    }
+    let needed: &[&str] = match object.get("type").and_then(Value::as_str) {
+        Some("kubernetes.io/dockerconfigjson") => &[".dockerconfigjson"],
+        Some("kubernetes.io/dockercfg") => &[".dockercfg"],
+        Some("kubernetes.io/tls") => &["tls.crt", "tls.key"],
+        Some("kubernetes.io/ssh-auth") => &["ssh-privatekey"],
+        _ => &[],
+    };
+    for key in needed
+        .iter()
+        .filter(|key| object::at(object, &["data", key]).is_none())
+    {
+        problems.push(Problem::required(format!("data[{key}]"), ""));
     }
 }
 
