@@ -7,7 +7,13 @@ mod config;
 pub use config::{AGENT_PORT, BOOT_CONFIG_PATH, BOOT_CONFIG_VERSION, BootConfig};
 
 /// Version 1 of the wire contract, generated from `proto/kip/cell/v1/cell.proto`.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("kip.cell.v1");
 }

@@ -1,4 +1,4 @@
-//! The pure state machine of one pod: [`step`] takes a state, an event and the time, and returns the next state, what to do, and
+//! The pure state machine of one pod: [`step()`] takes a state, an event and the time, and returns the next state, what to do, and
 //! when to look again.
 //!
 //! It does no I/O, reads no clock and holds no lock, so years of failures can be tested in milliseconds, and what is tested is what
