@@ -6,7 +6,7 @@ mod summary;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -60,6 +60,9 @@ async fn serve(args: DevArgs) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
     // Manifests with mistakes are better refused before anything starts.
     let objects = crate::manifest::read(&args.manifests)?;
+    if let Some(path) = &args.kubeconfig {
+        keep_foreign(path)?;
+    }
     let data_dir = make_data_dir(&args.data_dir)?;
     let local = LocalConfig {
         data_dir: data_dir.join("cells"),
@@ -87,7 +90,9 @@ async fn serve(args: DevArgs) -> anyhow::Result<ExitCode> {
         .unwrap_or_else(|| data_dir.join("kubeconfig"));
 
     let config = Config::local(local);
+    let written = OnceLock::new();
     let outcome = Session {
+        written: &written,
         args: &args,
         config: &config,
         cloud: &cloud,
@@ -101,7 +106,9 @@ async fn serve(args: DevArgs) -> anyhow::Result<ExitCode> {
         .purge()
         .await
         .context("cannot remove every cell; run kip dev again to retry");
-    remove_kubeconfig(&kubeconfig);
+    if let Some(written) = written.get() {
+        remove_kubeconfig(&kubeconfig, written);
+    }
     purged?;
     outcome
 }
@@ -117,7 +124,22 @@ fn make_data_dir(path: &Path) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("cannot use the folder {}", path.display()))
 }
 
-fn remove_kubeconfig(path: &Path) {
+/// Refuses to write over a kubeconfig of another cluster: it would be lost.
+fn keep_foreign(path: &Path) -> anyhow::Result<()> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if !text.contains("kip-cluster") => anyhow::bail!(
+            "--kubeconfig {}: the file is there already and is not one of kip dev's; name one that is not there",
+            path.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the kubeconfig, if it is still the one that was written.
+fn remove_kubeconfig(path: &Path, written: &str) {
+    if std::fs::read_to_string(path).is_ok_and(|text| text != written) {
+        return;
+    }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(%error, path = %path.display(), "cannot remove the kubeconfig");
@@ -131,6 +153,8 @@ struct Session<'a> {
     config: &'a Config,
     cloud: &'a LocalCloud,
     kubeconfig: &'a Path,
+    /// What was written there, once it was.
+    written: &'a OnceLock<String>,
     signals: &'a Signals,
 }
 
@@ -153,6 +177,8 @@ impl Session<'_> {
         begin: Instant,
     ) -> anyhow::Result<ExitCode> {
         cluster.write_kubeconfig(self.kubeconfig)?;
+        // Written once a session: the cell is empty.
+        let _ = self.written.set(cluster.kubeconfig());
         let client = client_of(cluster).await?;
         let mut controller = self.start(client.clone()).await?;
         let outcome = tokio::select! {

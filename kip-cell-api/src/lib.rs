@@ -12,6 +12,7 @@ pub use config::{AGENT_PORT, BOOT_CONFIG_PATH, BOOT_CONFIG_VERSION, BootConfig};
     unreachable_pub,
     clippy::all,
     clippy::pedantic,
+    rustdoc::invalid_html_tags,
     reason = "generated code"
 )]
 pub mod v1 {

@@ -208,7 +208,11 @@ impl Inner {
         let Some(record) = self.record(id) else {
             return Err(absent("terminate", id));
         };
-        self.set_stage(id, Stage::Terminating, reason.as_deref())?;
+        if let Err(error) = self.set_stage(id, Stage::Terminating, reason.as_deref()) {
+            // A full disk must not keep the instance that filled it: what is removed below frees it, and a record that
+            // still says otherwise is of an instance without a process, which opening the cloud removes.
+            tracing::warn!(instance = %id, error = %error.chain(), "its end could not be written down");
+        }
         if let Some(init) = machine::running(&self.folder(id))? {
             let cannot = |source: io::Error| {
                 Error::new(ErrorKind::Unexpected, "terminate", "cannot end its init").with_source(source)

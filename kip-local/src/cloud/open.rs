@@ -89,7 +89,16 @@ pub(super) fn load_records(data_dir: &Path) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for entry in fs::read_dir(data_dir.join("instances")).map_err(disk)? {
         let folder = entry.map_err(disk)?.path();
-        match Record::load(&folder) {
+        let unreadable = |source| {
+            Error::new(
+                ErrorKind::Unexpected,
+                START,
+                "the record of an instance cannot be read: start the version that wrote it, or remove its folder to lose the instance",
+            )
+            .with_context("folder", folder.display())
+            .with_source(source)
+        };
+        match Record::load(&folder).map_err(unreadable)? {
             Some(record) => records.push(record),
             None => fs::remove_dir_all(&folder).map_err(disk)?,
         }

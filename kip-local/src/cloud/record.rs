@@ -99,9 +99,16 @@ impl Record {
         write_private(folder, RECORD, &serde_json::to_vec_pretty(self)?)
     }
 
-    /// Reads it back; None when there is none or it is not whole.
-    pub(super) fn load(folder: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()
+    /// Reads it back; None when there is none. An empty file is what a power cut leaves of one.
+    pub(super) fn load(folder: &Path) -> io::Result<Option<Self>> {
+        let bytes = match fs::read(folder.join(RECORD)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(&bytes)?))
     }
 }
 

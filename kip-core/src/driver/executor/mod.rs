@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::clock::{Repeat, within};
 use super::core::{Core, Key, Slot};
 use super::source::PodNotice;
-use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PodUid;
 use crate::machine::{Action, Event, Failure, Notice, Wanted, project};
 use crate::model::{Bytes, CellRecord};
@@ -324,8 +324,9 @@ impl Core {
                         repeat = Repeat::new(core.config.repeat);
                         core.deliver(&key, Event::Published { revision });
                     }
-                    Err(error) if error.retry() == Retry::Never => {
-                        // This report will never be taken; a newer one may be.
+                    // Refused for what it says: it will never be taken, a newer one may be. A refusal for who we are (a token being
+                    // rotated, a role being edited) is repeated, or a pod's end could be lost for good.
+                    Err(error) if matches!(error.kind(), ErrorKind::InvalidRequest | ErrorKind::NotFound) => {
                         published = revision;
                         tracing::error!(%pod, error = %error.chain(), "the pod's status was refused");
                     }
