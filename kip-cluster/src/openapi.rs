@@ -19,6 +19,28 @@ fn path_of(group: &str, version: &str) -> String {
     }
 }
 
+/// Media type of `/openapi/v2` as clients ask for it: the document as a protobuf message.
+pub(crate) const V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The same as it is answered: an `@` is not allowed in a media type, and Go's parser refuses it.
+pub(crate) const V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// `/openapi/v2` without a definition: what `kubectl apply` needs to look at before it takes a `List` apart. What is in
+/// the list is then checked by the server, by `/openapi/v3`.
+pub(crate) fn v2() -> Value {
+    json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": VERSION}, "paths": {}})
+}
+
+/// The same as a protobuf message: field 1 `swagger`, field 2 `info` with 1 `title` and 2 `version`.
+pub(crate) fn v2_protobuf() -> Vec<u8> {
+    let field = |tag: u8, bytes: &[u8]| {
+        // One byte holds the length of each of these short texts.
+        let length = u8::try_from(bytes.len()).unwrap_or(0);
+        [&[tag, length], bytes].concat()
+    };
+    let info = [field(0x0a, b"Kubernetes"), field(0x12, VERSION.as_bytes())].concat();
+    [field(0x0a, b"2.0"), field(0x12, &info)].concat()
+}
+
 /// `/openapi/v3`: one entry for each group version, with a hash that changes when its document does.
 pub(crate) fn index(registry: &Registry) -> Value {
     let mut paths = Map::new();

@@ -17,12 +17,13 @@ mod watch;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::app::App;
 use crate::auth::{Attributes, User};
@@ -35,6 +36,9 @@ pub(crate) use delete::{DeleteOptions, delete_object};
 pub(crate) use request::{Query, Target, encode};
 pub(crate) use respond::{Body, BoxError, Reply, error_reply, full};
 pub(crate) use write::{create_object, store_update};
+
+/// How long a refused request may go on sending.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// One authorized request for a resource.
 pub(crate) struct Call<'a> {
@@ -52,7 +56,12 @@ pub(crate) struct Call<'a> {
 
 /// Answers a request. `peer` is who the connection's client certificate is, if it sent one.
 pub(crate) async fn handle(app: Arc<App>, peer: Option<User>, request: Request<Incoming>) -> Reply {
-    match answer(&app, peer, request).await {
+    let mut unread = Some(request);
+    let outcome = answer(&app, peer, &mut unread).await;
+    if let Some(request) = unread {
+        drain(app.limits.body, request.into_body()).await;
+    }
+    match outcome {
         Ok(reply) => reply,
         Err(error) => {
             if error.code >= 500 && error.code != 504 {
@@ -60,6 +69,15 @@ pub(crate) async fn handle(app: Arc<App>, peer: Option<User>, request: Request<I
             }
             error_reply(&error)
         }
+    }
+}
+
+/// Reads a body nobody wanted, within bounds: on HTTP/2 an answer before the end of the request resets the stream, which some
+/// clients, curl among them, take for a failure instead of reading the answer.
+async fn drain(limit: usize, body: Incoming) {
+    if !body.is_end_stream() {
+        // Too long, too slow or broken: then the client has to live with the reset.
+        let _ = tokio::time::timeout(DRAIN, Limited::new(body, limit).collect()).await;
     }
 }
 
@@ -87,7 +105,15 @@ fn authenticate(app: &App, peer: Option<User>, headers: &HeaderMap) -> ApiResult
     Ok(peer.unwrap_or_else(User::anonymous))
 }
 
-async fn answer(app: &Arc<App>, peer: Option<User>, request: Request<Incoming>) -> ApiResult<Reply> {
+/// Takes the request out of `unread` once its body is wanted.
+async fn answer(
+    app: &Arc<App>,
+    peer: Option<User>,
+    unread: &mut Option<Request<Incoming>>,
+) -> ApiResult<Reply> {
+    let Some(request) = unread.as_ref() else {
+        return Err(ApiError::internal("no request to answer"));
+    };
     let user = authenticate(app, peer, request.headers())?;
     let query = Query::parse(request.uri().query().unwrap_or(""));
     let path = request.uri().path().to_owned();
@@ -131,6 +157,9 @@ async fn answer(app: &Arc<App>, peer: Option<User>, request: Request<Incoming>) 
         };
     };
     check_scope(&resource, &target, verb)?;
+    let Some(request) = unread.take() else {
+        return Err(ApiError::internal("no request to answer"));
+    };
     if matches!(
         target.subresource.as_str(),
         "exec" | "attach" | "portforward" | "proxy" | "log"

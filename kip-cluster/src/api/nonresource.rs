@@ -44,6 +44,14 @@ pub(super) fn answer(app: &App, method: &Method, path: &str, accept: &str) -> Ap
         ["api", version] => discovery::resource_list(&registry, "", version),
         ["apis", group] => discovery::one_group(&registry, group),
         ["apis", group, version] => discovery::resource_list(&registry, group, version),
+        ["openapi", "v2"]
+            if [openapi::V2, openapi::V2_ASKED]
+                .iter()
+                .any(|kind| accept.contains(kind)) =>
+        {
+            return Ok(typed_reply(200, openapi::V2, openapi::v2_protobuf()));
+        }
+        ["openapi", "v2"] => Some(openapi::v2()),
         ["openapi", "v3"] => Some(openapi::index(&registry)),
         ["openapi", "v3", ..] => {
             let path = words[2..].join("/");

@@ -367,8 +367,8 @@ fn out_of_memory(world: &mut World) -> Result<()> {
 
 fn two_at_once(world: &mut World) -> Result<()> {
     let ns = world.namespace()?;
-    world.apply(&ns, &script("left", STAY))?;
-    world.apply(&ns, &script("right", STAY))?;
+    let both = [script("left", STAY), script("right", STAY)];
+    world.apply(&ns, &json!({"apiVersion": "v1", "kind": "List", "items": both}))?;
     let (left, right) = (world.wait_ready(&ns, "left")?, world.wait_ready(&ns, "right")?);
     let address = |pod: &Value| pod["status"]["podIP"].as_str().unwrap_or_default().to_owned();
     ensure!(

@@ -113,6 +113,9 @@ pub(super) fn discovery(world: &mut World) -> Result<()> {
         nodes["namespaced"] == false,
         "nodes are cluster-scoped",
     );
+    let old = Request::new("GET", "/openapi/v2").header("Accept: application/json");
+    let old = expect.answer("the old schema", api.send(&old)?, 200, "");
+    expect.field("the old schema", &old, "/swagger", "2.0");
     let leases = expect.answer("leases", api.get("/apis/coordination.k8s.io/v1")?, 200, "");
     expect.field("leases", &leases, "/groupVersion", "coordination.k8s.io/v1");
     let group = expect.answer("one group", api.get("/apis/apiextensions.k8s.io")?, 200, "");
