@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::build::Release;
 use crate::command::{cmd, line, read};
 use crate::daemon::{Daemon, tail};
+use crate::leftovers::LocalCloud;
 use crate::setup::Machine;
 use crate::ui;
 
@@ -62,8 +63,9 @@ impl Dev {
         })
     }
 
-    pub(crate) fn data(&self) -> &Path {
-        &self.data
+    /// The local cloud whose cells are the pods'.
+    pub(crate) fn cloud(&self) -> Result<LocalCloud> {
+        LocalCloud::of(&self.data.join("cells"))
     }
 
     /// kubectl as the reader would type it.

@@ -10,7 +10,6 @@ mod sizes;
 use anyhow::{Context, Result, bail};
 
 use self::report::Report;
-use crate::leftovers::LocalCloud;
 use crate::{build, interrupt, setup, ui};
 
 /// Measures everything and writes the report.
@@ -28,7 +27,7 @@ pub(crate) fn run() -> Result<()> {
     let mut dev = crate::dev::Dev::start(&machine, &programs, folder.path())?;
     let outcome = pods::measure(&mut dev, &mut report);
     interrupt::clear();
-    let cloud = LocalCloud::of(dev.data())?;
+    let cloud = dev.cloud()?;
     let ended = dev.end();
     outcome?;
     ended?;

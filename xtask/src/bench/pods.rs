@@ -11,7 +11,6 @@ use crate::command::read;
 use crate::daemon::wait_until;
 use crate::demo::mark;
 use crate::dev::Dev;
-use crate::leftovers::LocalCloud;
 use crate::processes;
 use crate::setup::image;
 
@@ -47,7 +46,7 @@ fn one_by_one(dev: &mut Dev, report: &mut Report) -> Result<()> {
             let phase = read(&mut dev.kubectl(&["get", "pod", &name, "-o", "jsonpath={.status.phase}"]))?;
             Ok((phase == "Running").then_some(()))
         })?;
-        let of_agents = LocalCloud::of(dev.data())?.processes()?;
+        let of_agents = dev.cloud()?.processes()?;
         agents.extend(
             of_agents
                 .iter()

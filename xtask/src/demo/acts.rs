@@ -91,6 +91,17 @@ pub(super) fn too_big(dev: &Dev, pod: &str) -> Result<()> {
 
 pub(super) fn delete(dev: &Dev, pods: &[&str]) -> Result<()> {
     ui::section("Deleting the pods");
+    let seen = dev.cloud()?.left()?;
+    ensure!(
+        ["process", "network namespace", "network link", "control group"]
+            .iter()
+            .all(|kind| seen.iter().any(|line| line.starts_with(kind))),
+        "what will be looked for at the end is not even seen while pods run: {seen:?}"
+    );
+    ui::step(&format!(
+        "at this moment {} things on this machine belong to cells",
+        seen.len()
+    ));
     dev.show(&[&["delete", "pod"], pods, &["--timeout=60s"]].concat())?;
     wait_until("the last cell to be gone", Duration::from_secs(60), || {
         Ok(dev.cells_now()?.is_empty().then_some(()))

@@ -10,7 +10,6 @@ use anyhow::{Context, Result};
 
 pub(crate) use self::cells::mark;
 use crate::dev::Dev;
-use crate::leftovers::LocalCloud;
 use crate::{build, interrupt, paths, setup, ui};
 
 /// The manifests, in the order they are applied. Each holds what its pod needs.
@@ -84,7 +83,7 @@ fn play(dev: &mut Dev) -> Result<()> {
 
 fn clear(dev: Dev) -> Result<()> {
     ui::section("Nothing is left");
-    let cloud = LocalCloud::of(dev.data())?;
+    let cloud = dev.cloud()?;
     dev.end()?;
     ui::ok("kip dev ended with 0 on Ctrl-C");
     cloud.prove_none_left()?;
