@@ -65,10 +65,11 @@ fn start_runtime(machine: &Machine, folder: &Path) -> Result<(Daemon, std::path:
     let network = CNI.replace("DATA", &at("ipam").display().to_string());
     std::fs::write(at("cni/10-bench.conflist"), network).context("cannot write the network")?;
     let socket = at("containerd.sock");
+    // Without the right to lower its OOM score, as in many containers, a sandbox could not start.
     let config = format!(
         "version = 2\nroot = \"{root}/root\"\nstate = \"{root}/state\"\n[grpc]\naddress = \"{root}/containerd.sock\"\n\
          [ttrpc]\naddress = \"{root}/containerd.sock.ttrpc\"\n[plugins.\"io.containerd.grpc.v1.cri\"]\n\
-         sandbox_image = \"{pause}\"\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{plugins}\"\n\
+         restrict_oom_score_adj = true\ndisable_apparmor = true\nsandbox_image = \"{pause}\"\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{plugins}\"\n\
          conf_dir = \"{root}/cni\"\n",
         root = folder.display(),
         pause = image::PAUSE,
