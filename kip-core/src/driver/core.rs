@@ -1,6 +1,6 @@
 //! What all of the driver's tasks share: a state and an inbox per pod, and the loop that steps one pod.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -69,7 +69,8 @@ pub(super) struct Core {
     pub(super) queue: Queue<Key>,
     pub(super) timers: Timers<Key>,
     pub(super) tasks: Tasks,
-    slots: Mutex<HashMap<Key, Slot>>,
+    /// Ordered, so that whoever goes through all of them does so in the same order every time.
+    slots: Mutex<BTreeMap<Key, Slot>>,
     /// Intents that came before recovery was done, in order; None once it was.
     early: Mutex<Option<Vec<(PodUid, PodIntent)>>>,
     is_synced: AtomicBool,
@@ -102,7 +103,7 @@ impl Core {
             counters: Counters::default(),
             queue: Queue::new(),
             timers: Timers::new(),
-            slots: Mutex::new(HashMap::new()),
+            slots: Mutex::new(BTreeMap::new()),
             early: Mutex::new(Some(Vec::new())),
             is_synced: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
@@ -110,7 +111,7 @@ impl Core {
         }
     }
 
-    pub(super) fn slots(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+    pub(super) fn slots(&self) -> MutexGuard<'_, BTreeMap<Key, Slot>> {
         // `step` does not panic, and nothing else in these critical sections leaves a slot half changed.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -25,6 +25,7 @@ pub(super) async fn run(core: Arc<Core>, shutdown: impl Future<Output = ()> + Se
     tokio::pin!(shutdown);
     core.tasks.spawn(refresh_forever(Arc::clone(&core)));
     tokio::select! {
+        biased;
         () = recovery::recover_all(&core) => {}
         () = &mut shutdown => return,
     }
@@ -88,6 +89,7 @@ async fn refresh_forever(core: Arc<Core>) {
         }
         core.clock.sleep(core.config.offerings_min_interval).await;
         tokio::select! {
+            biased;
             () = core.clock.sleep(core.config.offerings_interval) => {}
             () = core.catalogue.wanted.notified() => {}
         }

@@ -82,6 +82,7 @@ impl<K: Clone + Ord + Hash> Timers<K> {
             };
             match wait {
                 Some(wait) => tokio::select! {
+                    biased;
                     () = clock.sleep(wait) => {}
                     () = self.earlier.notified() => {}
                 },
