@@ -95,15 +95,7 @@ impl LaunchToken {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
-        const DIGITS: [char; 16] = [
-            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-        ];
-        let mut text = String::with_capacity(40);
-        for byte in &hash.finalize()[..20] {
-            text.push(DIGITS[usize::from(byte >> 4)]);
-            text.push(DIGITS[usize::from(byte & 15)]);
-        }
-        Self(text)
+        Self(hex(&hash.finalize()[..20]))
     }
 
     /// Wraps a token read back from an instance's tags or a stored record.
@@ -116,9 +108,29 @@ impl LaunchToken {
         &self.0
     }
 
-    /// The name of the cell this token launches: `cell-` and the token's first twelve characters.
-    pub fn cell_name(&self) -> CellName {
+    /// The name of the host this token launches: `cell-` and the token's first twelve characters.
+    pub fn host_name(&self) -> CellName {
         CellName::new(format!("cell-{}", self.0.get(..12).unwrap_or(&self.0)))
+    }
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)]);
+        text.push(DIGITS[usize::from(byte & 15)]);
+    }
+    text
+}
+
+impl CellName {
+    /// The name of a pod's record: `cell-` and twelve characters made of its UID. One name, so one record, for a pod's whole life.
+    pub fn of_pod(pod: &PodUid) -> Self {
+        Self(format!("cell-{}", hex(&Hash::hash(pod.as_str().as_bytes())[..6])))
     }
 }
 

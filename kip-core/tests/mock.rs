@@ -34,6 +34,9 @@ impl PodSource for Reports {
         Ok(())
     }
     async fn notify(&self, _: &PodUid, _: PodNotice) {}
+    async fn exists(&self, _: &PodRef) -> Result<bool> {
+        Ok(true)
+    }
     async fn release(&self, _: &PodUid) -> Result<()> {
         Ok(())
     }

@@ -186,7 +186,7 @@ impl Suite {
         let (node, pod) = (NodeName::new("conformance"), PodUid::new(case));
         let token = LaunchToken::derive(&cluster, &node, &pod, 1, offering);
         let user_data = (self.options.user_data)(&token);
-        let cell = token.cell_name();
+        let cell = token.host_name();
         LaunchRequest::new(token.clone(), offering.clone(), user_data)
             .with_tag(tags::CLUSTER, cluster.as_str())
             .with_tag(tags::NODE, node.as_str())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kip_core::driver::{DriverHandle, PodIntent, PodNotice, PodSource};
-use kip_core::ids::{CellName, PodUid};
+use kip_core::ids::{CellName, PodRef, PodUid};
 use kip_core::model::{PodDemand, PodManifest, PodPhase, PodReport};
 use kip_core::{Error, ErrorKind, Result};
 use tokio::sync::Notify;
@@ -23,6 +23,8 @@ pub enum SourceOp {
     Manifest,
     /// `publish`.
     Publish,
+    /// `exists`.
+    Exists,
     /// `release`.
     Release,
 }
@@ -304,6 +306,11 @@ impl PodSource for FakeSource {
         if let Some(pod) = self.pods().get_mut(pod) {
             pod.notices.push(notice);
         }
+    }
+
+    async fn exists(&self, pod: &PodRef) -> Result<bool> {
+        self.call(SourceOp::Exists, "exists", || Ok(self.pods().contains_key(&pod.uid)))
+            .await
     }
 
     async fn release(&self, pod: &PodUid) -> Result<()> {

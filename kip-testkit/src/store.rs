@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use kip_core::driver::{CellStore, MemoryCellStore};
+use kip_core::driver::{CellStore, MemoryCellStore, StoredCell};
 use kip_core::ids::CellName;
 use kip_core::model::CellRecord;
 use kip_core::{Error, ErrorKind, Result};
@@ -22,6 +22,8 @@ pub enum StoreOp {
     Update,
     /// `remove`.
     Remove,
+    /// `get`.
+    Get,
     /// `list`.
     List,
 }
@@ -57,6 +59,9 @@ impl FakeStore {
             .now_or_never()
             .and_then(Result::ok)
             .unwrap_or_default()
+            .into_iter()
+            .filter_map(StoredCell::sound)
+            .collect()
     }
 
     /// How often a record was created or updated.
@@ -122,7 +127,11 @@ impl CellStore for FakeStore {
             .await
     }
 
-    async fn list(&self) -> Result<Vec<CellRecord>> {
+    async fn get(&self, name: &CellName) -> Result<Option<StoredCell>> {
+        self.call(StoreOp::Get, "get cell", self.records.get(name)).await
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCell>> {
         self.call(StoreOp::List, "list cells", self.records.list()).await
     }
 }

@@ -27,4 +27,4 @@ pub use config::DriverConfig;
 pub use handle::{CellSnapshot, DriverHandle};
 pub use metrics::{BUCKETS, DriverMetrics, Durations};
 pub use source::{PodIntent, PodNotice, PodSource};
-pub use store::{CellStore, MemoryCellStore};
+pub use store::{CellStore, DamagedCell, MemoryCellStore, StoredCell};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::clock::Repeat;
 use super::core::{Core, Key, Slot};
+use super::store::StoredCell;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::CellName;
 use crate::machine::{Event, recover};
@@ -62,8 +63,8 @@ impl Core {
             ErrorKind::NotFound => version.clear(),
             // An earlier try of ours whose answer was lost, or another writer.
             ErrorKind::AlreadyExists | ErrorKind::Conflict => {
-                let stored = self.store.list().await?;
-                match stored.into_iter().find(|stored| stored.name == record.name) {
+                let stored = self.store.get(&record.name).await?;
+                match stored.and_then(StoredCell::sound) {
                     None => version.clear(),
                     Some(theirs) if theirs.token != record.token => {
                         return Err(Error::new(

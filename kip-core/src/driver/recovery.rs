@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::clock::Repeat;
 use super::core::{Core, Key, Slot};
+use super::store::StoredCell;
 use crate::error::{ErrorKind, Result};
 use crate::ids::{InstanceId, LaunchToken, PodRef, PodUid};
 use crate::machine::{Event, recover};
@@ -66,7 +67,8 @@ pub(super) async fn recover_all(core: &Arc<Core>) {
 
 async fn read(core: &Core) -> Result<(Vec<Instance>, Vec<CellRecord>)> {
     let instances = core.list_ours().await?;
-    let records = core.store.list().await?;
+    let stored = core.store.list().await?;
+    let records = stored.into_iter().filter_map(StoredCell::sound).collect();
     Ok((instances, records))
 }
 

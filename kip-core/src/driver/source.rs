@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::error::Result;
-use crate::ids::{CellName, PodUid};
+use crate::ids::{CellName, PodRef, PodUid};
 use crate::model::{PodDemand, PodManifest, PodReport};
 
 /// What a source wants of one pod.
@@ -110,6 +110,13 @@ pub trait PodSource: fmt::Debug + Send + Sync + 'static {
 
     /// Tells a user something, best effort: failures are the implementer's to log.
     async fn notify(&self, pod: &PodUid, notice: PodNotice);
+
+    /// Whether a pod with this name and UID exists now, read from where pods live and not from a cache. Asked before something is done that
+    /// would be wrong if a cache had lost the pod.
+    ///
+    /// # Errors
+    /// When it cannot be told: then nothing is done.
+    async fn exists(&self, pod: &PodRef) -> Result<bool>;
 
     /// Removes the pod object: it is stopped and its cell is on the way out. Only for the pod with this UID.
     ///

@@ -7,8 +7,72 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::CellName;
+use crate::ids::{CellName, InstanceId, PodUid};
 use crate::model::CellRecord;
+
+/// A record as it is found in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredCell {
+    /// It is as a controller wrote it.
+    Sound(CellRecord),
+    /// It was changed by hand, or cannot be read. It is never acted on; what it may stand for is left alone.
+    Damaged(DamagedCell),
+}
+
+impl StoredCell {
+    /// Sound or damaged, by what the record says of itself.
+    pub fn judge(record: CellRecord) -> Self {
+        match record.problem() {
+            None => Self::Sound(record),
+            Some(problem) => Self::Damaged(DamagedCell {
+                name: record.name.clone(),
+                version: record.version.clone(),
+                pod: Some(record.pod.uid.clone()),
+                instance: record.instance.clone(),
+                problem,
+            }),
+        }
+    }
+
+    /// The record's name.
+    pub fn name(&self) -> &CellName {
+        match self {
+            Self::Sound(record) => &record.name,
+            Self::Damaged(damaged) => &damaged.name,
+        }
+    }
+
+    /// The store's version of it.
+    pub fn version(&self) -> &str {
+        match self {
+            Self::Sound(record) => &record.version,
+            Self::Damaged(damaged) => &damaged.version,
+        }
+    }
+
+    /// The record, if it is sound.
+    pub fn sound(self) -> Option<CellRecord> {
+        match self {
+            Self::Sound(record) => Some(record),
+            Self::Damaged(_) => None,
+        }
+    }
+}
+
+/// What can still be told of a record that was changed by hand or cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedCell {
+    /// Its name.
+    pub name: CellName,
+    /// The store's version of it, for compare-and-swap.
+    pub version: String,
+    /// The pod it names, if it does.
+    pub pod: Option<PodUid>,
+    /// The instance it names, if it does.
+    pub instance: Option<InstanceId>,
+    /// What is wrong with it, in one sentence.
+    pub problem: String,
+}
 
 /// Keeps cell records: in Kubernetes as `Cell` objects, or in memory.
 ///
@@ -32,8 +96,14 @@ pub trait CellStore: fmt::Debug + Send + Sync + 'static {
     /// Removes a record for good. Called only after the provider said the instance is gone. Already removed is success.
     async fn remove(&self, name: &CellName) -> Result<()>;
 
-    /// All records of this node.
-    async fn list(&self) -> Result<Vec<CellRecord>>;
+    /// One record as it is now, not as a cache remembers it.
+    ///
+    /// # Errors
+    /// Only when the store does not answer; absence is `None`.
+    async fn get(&self, name: &CellName) -> Result<Option<StoredCell>>;
+
+    /// All records of this node, damaged ones included.
+    async fn list(&self) -> Result<Vec<StoredCell>>;
 }
 
 /// Keeps records in memory: for embedders that need no restart, and for tests.
@@ -106,7 +176,11 @@ impl CellStore for MemoryCellStore {
         Ok(())
     }
 
-    async fn list(&self) -> Result<Vec<CellRecord>> {
-        Ok(self.locked().1.values().cloned().collect())
+    async fn get(&self, name: &CellName) -> Result<Option<StoredCell>> {
+        Ok(self.locked().1.get(name).cloned().map(StoredCell::judge))
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCell>> {
+        Ok(self.locked().1.values().cloned().map(StoredCell::judge).collect())
     }
 }

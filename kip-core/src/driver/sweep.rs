@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::core::{Core, Key, Slot};
+use super::store::StoredCell;
 use crate::machine::{Event, Failure, PodState, Wanted, recover};
 use crate::plan::{PlanAction, Suspects, World, plan};
 
@@ -47,7 +48,8 @@ async fn sweep(core: &Arc<Core>, suspects: Suspects) -> Suspects {
     world.suspects = suspects;
     // In this order: what is created meanwhile then looks claimed.
     world.instances = unless_failed("list instances", core.list_ours().await);
-    world.cells = unless_failed("list records", core.store.list().await);
+    world.cells = unless_failed("list records", core.store.list().await)
+        .map(|stored| stored.into_iter().filter_map(StoredCell::sound).collect());
     let known = core.snapshot(|state| {
         let is_pod = !matches!(state.pod.wanted, Wanted::Unknown | Wanted::Gone);
         (

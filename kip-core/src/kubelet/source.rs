@@ -27,7 +27,7 @@ use super::salvage::Salvage;
 use super::status;
 use crate::driver::{PodNotice, PodSource};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{CellName, PodUid};
+use crate::ids::{CellName, PodRef, PodUid};
 use crate::model::{PodManifest, PodPhase, PodReport};
 use crate::runtime::CellEndpoint;
 
@@ -344,6 +344,15 @@ impl PodSource for KubePodSource {
         if let Some(entry) = self.registry.get(pod) {
             self.events.record(&entry.pod, &notice).await;
         }
+    }
+
+    async fn exists(&self, pod: &PodRef) -> Result<bool> {
+        let api: Api<Pod> = Api::namespaced(self.client.get(), &pod.namespace);
+        let live = api
+            .get_opt(&pod.name)
+            .await
+            .map_err(|error| api_error("read pod", error))?;
+        Ok(live.and_then(|live| live.metadata.uid).as_deref() == Some(pod.uid.as_str()))
     }
 
     async fn release(&self, pod: &PodUid) -> Result<()> {

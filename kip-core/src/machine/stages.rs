@@ -22,7 +22,7 @@ pub struct Cell {
 impl Cell {
     pub(crate) fn endpoint(&self, address: IpAddr) -> CellEndpoint {
         CellEndpoint {
-            cell: self.record.name.clone(),
+            cell: self.record.host(),
             address,
         }
     }

@@ -11,7 +11,8 @@ pub use super::stages::{
     LaunchCall, Launching, Link, Pending, Running, Setback, SetbackKind, Terminating, Waiting,
 };
 use crate::ids::{InstanceId, PodRef};
-use crate::model::{CellMarks, CellRecord, PodDemand, PodPhase, RuntimeReport};
+pub use crate::model::Verdict;
+use crate::model::{CellMarks, CellRecord, PodDemand, RuntimeReport};
 use crate::runtime::CellEndpoint;
 use crate::sizing::Avoid;
 
@@ -43,19 +44,6 @@ pub enum Wanted {
     },
     /// The object is gone.
     Gone,
-}
-
-/// How the pod ended, decided once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// `Succeeded` or `Failed`.
-    pub phase: PodPhase,
-    /// CamelCase reason, may be empty.
-    pub reason: String,
-    /// One sentence, may be empty.
-    pub message: String,
-    /// Set when the infrastructure is to blame: why.
-    pub disruption: Option<String>,
 }
 
 /// How far the removal of the pod object is.

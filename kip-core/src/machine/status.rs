@@ -86,7 +86,7 @@ pub fn project(state: &PodState) -> PodReport {
 }
 
 fn name_cell(report: &mut PodReport, record: &CellRecord) {
-    report.cell = Some(record.name.clone());
+    report.cell = Some(record.host());
     report.instance.clone_from(&record.instance);
     report.offering = Some(record.offering.clone());
     report.host_ip = record.addresses.management;

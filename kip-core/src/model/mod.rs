@@ -7,8 +7,9 @@ mod manifest;
 mod offering;
 mod report;
 mod units;
+mod verdict;
 
-pub use cell::{CellMarks, CellPhase, CellRecord};
+pub use cell::{CellMarks, CellPhase, CellRecord, Ending, Replaced};
 pub use demand::PodDemand;
 pub use instance::{Addresses, Instance, InstancePhase};
 pub use manifest::{
@@ -21,3 +22,4 @@ pub use report::{
     AgentEvent, ContainerReport, ContainerState, PodPhase, PodReport, RuntimeReport, StartMarks, Termination,
 };
 pub use units::{Bytes, CpuMillis, Price};
+pub use verdict::Verdict;

@@ -151,6 +151,18 @@ pub enum PodPhase {
     Failed,
 }
 
+impl PodPhase {
+    /// The name, as Kubernetes spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
 /// What Kip tells Kubernetes about a pod: a projection of the machine's state, never stored by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -28,6 +28,8 @@ pub mod tags {
     pub const POD: &str = "kip.elotl.co/pod";
     /// Name of the cell.
     pub const CELL: &str = "kip.elotl.co/cell";
+    /// Which attempt for the pod it is, from 1. With the other tags it proves the token.
+    pub const ATTEMPT: &str = "kip.elotl.co/attempt";
     /// The launch token.
     pub const TOKEN: &str = "kip.elotl.co/launch-token";
 }

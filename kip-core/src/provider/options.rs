@@ -54,7 +54,7 @@ impl LaunchRequest {
     /// A launch without tags and with the default root volume.
     pub fn new(token: LaunchToken, offering: OfferingId, user_data: UserData) -> Self {
         Self {
-            cell: token.cell_name(),
+            cell: token.host_name(),
             token,
             offering,
             user_data,

@@ -246,7 +246,7 @@ impl Bench {
         };
         let token = LaunchToken::from_stored(format!("{name:0>12}"));
         let boot = BootRequest {
-            cell: token.cell_name(),
+            cell: token.host_name(),
             node: NodeName::new("kip"),
             pod: pod.uid.clone(),
             token: token.clone(),

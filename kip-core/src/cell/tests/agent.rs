@@ -27,7 +27,7 @@ pub(super) fn authority() -> Arc<CellAuthority> {
 pub(super) fn boot_request(token: &str) -> BootRequest {
     let token = LaunchToken::from_stored(token);
     BootRequest {
-        cell: token.cell_name(),
+        cell: token.host_name(),
         node: NodeName::new("kip"),
         pod: PodUid::new("u-1"),
         token,

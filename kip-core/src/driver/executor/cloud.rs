@@ -19,7 +19,7 @@ impl Core {
         // The semaphore is never closed.
         let _permit = self.tasks.launches.acquire().await.ok();
         let user_data = self.runtime.user_data(&BootRequest {
-            cell: record.name.clone(),
+            cell: record.host(),
             node: record.node.clone(),
             pod: record.pod.uid.clone(),
             token: record.token.clone(),
@@ -31,7 +31,8 @@ impl Core {
             .with_tag(tags::NODE, record.node.as_str())
             .with_tag(tags::POD_UID, record.pod.uid.as_str())
             .with_tag(tags::POD, record.pod.to_string())
-            .with_tag(tags::CELL, record.name.as_str())
+            .with_tag(tags::CELL, record.host().as_str())
+            .with_tag(tags::ATTEMPT, record.attempt.to_string())
             .with_tag(tags::TOKEN, record.token.as_str());
         self.counted("launch", self.provider.launch(request)).await
     }

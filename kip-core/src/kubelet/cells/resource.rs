@@ -9,7 +9,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{
     CellName, ClusterUid, InstanceId, InstanceType, LaunchToken, NodeName, OfferingId, PodRef, PodUid, Zone,
 };
-use crate::model::{Addresses, CapacityType, CellMarks, CellPhase, CellRecord, Price};
+use crate::model::{
+    Addresses, CapacityType, CellMarks, CellPhase, CellRecord, Ending, PodPhase, Price, Replaced, Verdict,
+};
 
 /// Keeps the object until the cloud said that the instance is gone.
 pub(super) const FINALIZER: &str = "kip.elotl.co/instance";
@@ -63,6 +65,52 @@ pub struct CellSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time")]
     pub seen_at: Option<Timestamp>,
+    /// The instance of an earlier attempt that may still exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<ReplacesFields>,
+}
+
+/// The instance of an earlier attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplacesFields {
+    /// Which attempt it was.
+    #[schemars(schema_with = "count")]
+    pub attempt: u32,
+    /// The token of its launch.
+    pub token: String,
+    /// The cloud's id of the instance.
+    pub instance: String,
+    /// Where its agent is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// How the pod ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerdictFields {
+    /// `Succeeded` or `Failed`.
+    #[schemars(schema_with = "verdict_phase")]
+    pub phase: PodPhase,
+    /// CamelCase reason.
+    #[serde(default)]
+    pub reason: String,
+    /// One sentence.
+    #[serde(default)]
+    pub message: String,
+    /// Why the infrastructure is to blame, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<String>,
+}
+
+/// What comes after the instance is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndingField {
+    /// Another attempt.
+    Again,
+    /// The pod is over.
+    Over,
 }
 
 /// A pod.
@@ -93,6 +141,9 @@ pub struct OfferingFields {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CellStatus {
+    /// Which attempt this is about; of an older attempt than the spec's it counts for nothing.
+    #[schemars(schema_with = "count")]
+    pub attempt: u32,
     /// `Launching`, `Booting`, `Running` or `Terminating`.
     #[schemars(schema_with = "phase")]
     pub phase: CellPhase,
@@ -111,6 +162,15 @@ pub struct CellStatus {
     /// Why it is being terminated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// `Again` or `Over`: what comes after the instance is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "ending")]
+    pub ending: Option<EndingField>,
+    /// How the pod ended, when its run decided that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<VerdictFields>,
+    /// Shows a change by hand.
+    pub seal: String,
 }
 
 macro_rules! marks {
@@ -174,6 +234,14 @@ fn phase(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["Launching", "Booting", "Running", "Terminating"] })
 }
 
+fn verdict_phase(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Succeeded", "Failed"] })
+}
+
+fn ending(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Again", "Over"] })
+}
+
 /// The object of a record, with everything but its version.
 pub(super) fn object(record: &CellRecord) -> Cell {
     let mut cell = Cell::new(
@@ -197,17 +265,37 @@ pub(super) fn object(record: &CellRecord) -> Cell {
             price_micros: record.price.0,
             issued_at: record.issued_at,
             seen_at: record.marks.seen_at,
+            replaces: record.replaces.as_ref().map(|replaced| ReplacesFields {
+                attempt: replaced.attempt,
+                token: replaced.token.to_string(),
+                instance: replaced.instance.to_string(),
+                address: replaced.address.map(|ip| ip.to_string()),
+            }),
         },
     );
     cell.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
     cell.metadata.labels = Some([(NODE_LABEL.to_owned(), label_value(&record.node))].into());
+    let (ending, verdict) = match &record.ending {
+        None => (None, None),
+        Some(Ending::Again) => (Some(EndingField::Again), None),
+        Some(Ending::Over(verdict)) => (Some(EndingField::Over), verdict.clone()),
+    };
     cell.status = Some(CellStatus {
+        attempt: record.attempt,
         phase: record.phase,
         instance: record.instance.as_ref().map(ToString::to_string),
         management_address: record.addresses.management.map(|ip| ip.to_string()),
         pod_address: record.addresses.pod.map(|ip| ip.to_string()),
         marks: record.marks.into(),
         reason: record.reason.clone(),
+        ending,
+        verdict: verdict.map(|verdict| VerdictFields {
+            phase: verdict.phase,
+            reason: verdict.reason,
+            message: verdict.message,
+            disruption: verdict.disruption,
+        }),
+        seal: record.seal(),
     });
     cell
 }
@@ -248,7 +336,24 @@ pub(super) fn record(cell: &Cell) -> Result<CellRecord> {
     );
     record.name = CellName::new(name.clone());
     record.marks.seen_at = spec.seen_at;
-    if let Some(status) = &cell.status {
+    if let Some(replaced) = &spec.replaces {
+        record.replaces = Some(Replaced {
+            attempt: replaced.attempt,
+            token: LaunchToken::from_stored(&replaced.token),
+            instance: InstanceId::new(&replaced.instance),
+            address: address(&replaced.address, "spec.replaces.address")?,
+        });
+    }
+    if let Some(status) = cell.status.as_ref().filter(|status| status.attempt == spec.attempt) {
+        record.ending = status.ending.map(|ending| match ending {
+            EndingField::Again => Ending::Again,
+            EndingField::Over => Ending::Over(status.verdict.as_ref().map(|verdict| Verdict {
+                phase: verdict.phase,
+                reason: verdict.reason.clone(),
+                message: verdict.message.clone(),
+                disruption: verdict.disruption.clone(),
+            })),
+        });
         record.phase = status.phase;
         record.instance = status.instance.as_ref().map(InstanceId::new);
         record.addresses = Addresses {
@@ -257,6 +362,9 @@ pub(super) fn record(cell: &Cell) -> Result<CellRecord> {
         };
         record.marks = status.marks.clone().into();
         record.reason.clone_from(&status.reason);
+        if status.seal != record.seal() {
+            return Err(broken("status"));
+        }
     }
     record.version = cell.metadata.resource_version.clone().unwrap_or_default();
     Ok(record)

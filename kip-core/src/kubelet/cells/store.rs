@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::definition::not_served;
 use super::resource::{Cell, FINALIZER, NODE_LABEL, label_value, object, record};
-use crate::driver::CellStore;
+use crate::driver::{CellStore, StoredCell};
 use crate::error::{Chain, Error, Result};
 use crate::ids::{CellName, NodeName};
 use crate::kubelet::client::Client;
 use crate::kubelet::errors::{api_error, is_conflict, is_missing};
-use crate::model::CellRecord;
+use crate::model::{CellPhase, CellRecord};
 
 /// Tries to take the finalizer off while others change the object.
 const TRIES: u32 = 5;
@@ -36,7 +36,7 @@ impl CellAddresses {
 
     fn learn(&self, record: &CellRecord) {
         if let Some(ip) = record.addresses.pod {
-            self.locked().insert(record.name.clone(), ip);
+            self.locked().insert(record.host(), ip);
         }
     }
 
@@ -102,11 +102,15 @@ impl CellStore for KubeCellStore {
     async fn update(&self, changed: &CellRecord) -> Result<CellRecord> {
         let mut cell = object(changed);
         cell.metadata.resource_version = Some(changed.version.clone());
-        let updated = self
-            .api()
-            .replace_status(changed.name.as_str(), &PostParams::default(), &cell)
-            .await
-            .map_err(failed("update cell", &changed.name))?;
+        let (api, name, params) = (self.api(), changed.name.as_str(), PostParams::default());
+        // The next attempt is the one change of the spec; its status is that of an attempt before, which counts for nothing.
+        let is_new_attempt = changed.phase == CellPhase::Launching && changed.instance.is_none();
+        let updated = if is_new_attempt {
+            api.replace(name, &params, &cell).await
+        } else {
+            api.replace_status(name, &params, &cell).await
+        };
+        let updated = updated.map_err(failed("update cell", &changed.name))?;
         self.keep(&updated)
     }
 
@@ -150,7 +154,13 @@ impl CellStore for KubeCellStore {
         Ok(())
     }
 
-    async fn list(&self) -> Result<Vec<CellRecord>> {
+    async fn get(&self, name: &CellName) -> Result<Option<StoredCell>> {
+        let cell = self.api().get_opt(name.as_str()).await;
+        let cell = cell.map_err(|error| not_served(failed("read cell", name)(error)))?;
+        cell.map(|cell| self.keep(&cell).map(StoredCell::judge)).transpose()
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCell>> {
         let selector = format!("{NODE_LABEL}={}", label_value(&self.node));
         let mut params = ListParams::default().labels(&selector).limit(PAGE);
         let mut records = Vec::new();
@@ -162,7 +172,7 @@ impl CellStore for KubeCellStore {
                 .map_err(|error| not_served(api_error("list cells", error)))?;
             for cell in &page.items {
                 match self.keep(cell) {
-                    Ok(record) if record.node == self.node => records.push(record),
+                    Ok(record) if record.node == self.node => records.push(StoredCell::judge(record)),
                     Ok(_) => {}
                     // One object somebody broke must not hide all others.
                     Err(error) => tracing::error!(error = %Chain::of(&error), "a Cell object cannot be used"),

@@ -15,7 +15,7 @@ use crate::machine::event::Failure;
 use crate::machine::state::{
     After, Call, Cell, DrainCause, Draining, Link, SetbackKind, Stage, Terminating, Verdict, Wanted,
 };
-use crate::model::{CellPhase, RuntimeReport};
+use crate::model::{CellPhase, Ending, RuntimeReport};
 
 impl Turn<'_> {
     /// Tells the agent to stop the pod.
@@ -165,6 +165,10 @@ impl Turn<'_> {
         record.phase = CellPhase::Terminating;
         record.instance = Some(cell.instance.clone());
         record.reason = Some(why);
+        record.ending = Some(match &and_then {
+            After::Finish => Ending::Over(self.pod.verdict.clone()),
+            After::Retry(_) => Ending::Again,
+        });
         self.act(Action::Disconnect);
         self.visible = true;
         self.pod.refresh = false;

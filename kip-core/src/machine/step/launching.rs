@@ -8,7 +8,7 @@ use crate::machine::action::Action;
 use crate::machine::backoff::{after, elapsed};
 use crate::machine::event::Failure;
 use crate::machine::state::{After, Cell, LaunchCall, Launching, Setback, SetbackKind, Stage, Verdict};
-use crate::model::{CellPhase, Instance, InstancePhase, PodPhase};
+use crate::model::{CellPhase, Ending, Instance, InstancePhase, PodPhase};
 
 impl Turn<'_> {
     pub(super) fn advance_launching(&mut self, mut s: Launching) -> Stage {
@@ -16,9 +16,11 @@ impl Turn<'_> {
             // From now on the record says what is to become of the instance, should there be one, whatever happens to the pod.
             self.pod.marks.terminating_at = Some(self.now);
             let why = self.why_it_ends();
+            let verdict = self.pod.verdict.clone();
             self.save(&mut s.record, |record| {
                 record.phase = CellPhase::Terminating;
                 record.reason = Some(why);
+                record.ending = Some(Ending::Over(verdict));
             });
         }
         let must_look = self.pod.must_end() || s.discard;
