@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Auth, Authority};
+use crate::auth::{Auth, Authority, User};
+use crate::origin::Origin;
 use crate::proxy::Dialer;
 use crate::registry::Registry;
 use crate::store::Store;
@@ -19,14 +20,22 @@ pub(crate) struct Limits {
     pub(crate) watches: usize,
 }
 
+/// What only a cluster that listens on a socket has.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(crate) authority: Authority,
+    pub(crate) dialer: Dialer,
+}
+
 /// The running API.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) store: Store,
     registry: RwLock<Arc<Registry>>,
     pub(crate) auth: Auth,
-    pub(crate) authority: Authority,
-    pub(crate) dialer: Dialer,
+    /// None: a cluster without sockets.
+    pub(crate) transport: Option<Transport>,
+    pub(crate) origin: Arc<dyn Origin>,
     pub(crate) watches: Arc<Semaphore>,
     pub(crate) limits: Limits,
     /// `host:port` clients reach the API at.
@@ -41,8 +50,8 @@ impl App {
     pub(crate) fn new(
         history: usize,
         auth: Auth,
-        authority: Authority,
-        dialer: Dialer,
+        transport: Option<Transport>,
+        origin: Arc<dyn Origin>,
         limits: Limits,
         address: String,
     ) -> Self {
@@ -50,13 +59,26 @@ impl App {
             store: Store::new(history),
             registry: RwLock::new(Arc::new(Registry::builtin())),
             auth,
-            authority,
-            dialer,
+            transport,
+            origin,
             watches: Arc::new(Semaphore::new(limits.watches)),
             limits,
             address,
             stopping: CancellationToken::new(),
         }
+    }
+
+    /// The certificate of the cluster's authority, in PEM; empty when there is none.
+    pub(crate) fn ca_pem(&self) -> String {
+        self.transport
+            .as_ref()
+            .map_or_else(String::new, |transport| transport.authority.pem())
+    }
+
+    /// The user a token belongs to now, and the audiences it is good for; an error says why it is refused.
+    pub(crate) fn user_of(&self, token: &str, audiences: &[String]) -> Result<(User, Vec<String>), String> {
+        self.auth
+            .user_of(token, audiences, &self.store, self.origin.now())
     }
 
     /// What is served right now.

@@ -10,14 +10,19 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::app::{App, Limits};
+use crate::app::{App, Limits, Transport};
 use crate::auth::{Auth, Authority, Signer, User, serving_config};
 use crate::controllers;
 use crate::error::Error;
 use crate::ids;
+use crate::in_process::InProcess;
+use crate::origin::{Origin, SystemOrigin};
 use crate::proxy::{Dialer, KubeletTrust};
 use crate::scheduler;
 use crate::server;
+
+/// Who issues service-account tokens, which is also this API as their audience.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// Sets up a [`Cluster`]. Made by [`Cluster::builder`].
 #[derive(Debug, Clone)]
@@ -31,6 +36,7 @@ pub struct Builder {
     watches: usize,
     allowed: Vec<String>,
     trust: KubeletTrust,
+    origin: Arc<dyn Origin>,
 }
 
 impl Builder {
@@ -85,6 +91,30 @@ impl Builder {
         self
     }
 
+    /// Where the time and the ids in objects come from. Default: [`SystemOrigin`].
+    pub fn origin(mut self, origin: impl Origin) -> Self {
+        self.origin = Arc::new(origin);
+        self
+    }
+
+    /// The same API without sockets, TLS and tasks of its own, to be called as a `tower` service. See [`InProcess`].
+    /// Address, names and kubelet roots of the builder have no meaning there.
+    #[must_use]
+    pub fn in_process(self) -> InProcess {
+        let mut secret = [0_u8; 32];
+        self.origin.fill("token-signer", &mut secret);
+        let auth = Auth::new(Signer::from_secret(ISSUER, &secret));
+        self.allowed.iter().for_each(|subject| auth.allow(subject));
+        let limits = Limits {
+            body: self.body,
+            watches: self.watches,
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 443));
+        let app = App::new(self.history, auth, None, self.origin, limits, address.to_string());
+        furnish(&app, address);
+        InProcess::new(Arc::new(app), self.scheduler)
+    }
+
     /// Starts the cluster. When this returns, the API answers, and the namespaces `default`, `kube-system`,
     /// `kube-public` and `kube-node-lease` exist.
     ///
@@ -103,7 +133,7 @@ impl Builder {
         let reachable = SocketAddr::new(reachable(bound.ip()), bound.port());
         let authority = Authority::new()?;
         let tls = serving_config(&authority, &authority.serving(reachable.ip(), &self.names)?)?;
-        let auth = Auth::new(Signer::new("https://kubernetes.default.svc.cluster.local")?);
+        let auth = Auth::new(Signer::new(ISSUER)?);
         let admin_token = ids::secret();
         auth.add_token(
             &admin_token,
@@ -111,6 +141,7 @@ impl Builder {
         );
         self.allowed.iter().for_each(|subject| auth.allow(subject));
         let dialer = Dialer::new(&authority, self.trust)?;
+        let transport = Transport { authority, dialer };
         let limits = Limits {
             body: self.body,
             watches: self.watches,
@@ -118,8 +149,8 @@ impl Builder {
         let app = Arc::new(App::new(
             self.history,
             auth,
-            authority,
-            dialer,
+            Some(transport),
+            self.origin,
             limits,
             reachable.to_string(),
         ));
@@ -168,7 +199,7 @@ fn furnish(app: &App, address: SocketAddr) {
         "configmaps",
         json!({"apiVersion": "v1", "kind": "ConfigMap",
                "metadata": {"namespace": "kube-system", "name": "extension-apiserver-authentication"},
-               "data": {"client-ca-file": app.authority.pem()}}),
+               "data": {"client-ca-file": app.ca_pem()}}),
     );
     controllers::ensure(
         app,
@@ -210,6 +241,7 @@ impl Cluster {
             watches: 2000,
             allowed: Vec::new(),
             trust: KubeletTrust::Any,
+            origin: Arc::new(SystemOrigin),
         }
     }
 
@@ -228,7 +260,7 @@ impl Cluster {
     /// The certificate of the cluster's authority, in PEM. It signs the serving certificate and all client certificates.
     #[must_use]
     pub fn ca_pem(&self) -> String {
-        self.app.authority.pem()
+        self.app.ca_pem()
     }
 
     /// The bearer token of `kubernetes-admin`, who may do everything. Random for each cluster.
@@ -281,7 +313,10 @@ impl Cluster {
     /// # Errors
     /// [`Error::TooManyGroups`] for more than two groups.
     pub fn client_cert(&self, user: &str, groups: &[&str]) -> Result<(String, String), Error> {
-        let pair = self.app.authority.client(user, groups)?;
+        let Some(transport) = &self.app.transport else {
+            return Err(Error::NoAuthority);
+        };
+        let pair = transport.authority.client(user, groups)?;
         Ok((pair.certificate_pem, pair.key_pem))
     }
 

@@ -32,6 +32,9 @@ pub enum Error {
         /// How many were asked for.
         count: usize,
     },
+    /// A client certificate was asked of a cluster without a certificate authority.
+    #[error("this cluster has no certificate authority: use a token instead")]
+    NoAuthority,
     /// A file could not be written.
     #[error("cannot write {}", path.display())]
     Write {

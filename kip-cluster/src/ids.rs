@@ -2,22 +2,22 @@
 
 use std::fmt::Write as _;
 
-use ring::rand::{SecureRandom as _, SystemRandom};
+use crate::origin::{Origin, SystemOrigin};
 
-/// Random bytes from the operating system. An operating system that gives none ends the process: tokens and UIDs made
-/// without them would be guessable.
-fn random<const N: usize>() -> [u8; N] {
+fn draw<const N: usize>(origin: &dyn Origin, subject: &str) -> [u8; N] {
     let mut bytes = [0_u8; N];
-    assert!(
-        SystemRandom::new().fill(&mut bytes).is_ok(),
-        "the operating system gives no random bytes"
-    );
+    origin.fill(subject, &mut bytes);
     bytes
 }
 
+fn hex(text: &mut String, byte: u8) {
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{byte:02x}");
+}
+
 /// A random (version 4) UUID in its usual spelling.
-pub(crate) fn uuid() -> String {
-    let mut bytes: [u8; 16] = random();
+pub(crate) fn uuid(origin: &dyn Origin, subject: &str) -> String {
+    let mut bytes: [u8; 16] = draw(origin, subject);
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let mut text = String::with_capacity(36);
@@ -25,35 +25,31 @@ pub(crate) fn uuid() -> String {
         if matches!(index, 4 | 6 | 8 | 10) {
             text.push('-');
         }
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
+        hex(&mut text, *byte);
     }
     text
 }
 
-/// A random token of 256 bits in hexadecimal.
+/// A token of 256 random bits in hexadecimal. Always the operating system's: whoever guesses one owns the cluster.
 pub(crate) fn secret() -> String {
-    random::<32>()
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    let bytes: [u8; 32] = draw(&SystemOrigin, "");
+    let mut text = String::with_capacity(64);
+    bytes.iter().for_each(|byte| hex(&mut text, *byte));
+    text
 }
 
 /// The five characters Kubernetes puts behind `metadata.generateName`: no vowels, nothing easily misread.
-pub(crate) fn name_suffix() -> String {
+pub(crate) fn name_suffix(origin: &dyn Origin, subject: &str) -> String {
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    random::<5>()
+    draw::<5>(origin, subject)
         .iter()
         .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
         .collect()
 }
 
 /// Now, as `metadata.creationTimestamp` spells it: UTC, whole seconds.
-pub(crate) fn now() -> String {
-    timestamp(jiff::Timestamp::now())
+pub(crate) fn now(origin: &dyn Origin) -> String {
+    timestamp(origin.now())
 }
 
 /// A point in time as Kubernetes' `Time` spells it: UTC, whole seconds.
@@ -62,8 +58,8 @@ pub(crate) fn timestamp(at: jiff::Timestamp) -> String {
 }
 
 /// Now, as `MicroTime` spells it: UTC, six decimals.
-pub(crate) fn now_micro() -> String {
-    timestamp_micro(jiff::Timestamp::now())
+pub(crate) fn now_micro(origin: &dyn Origin) -> String {
+    timestamp_micro(origin.now())
 }
 
 /// A point in time as `MicroTime` spells it: UTC, six decimals.

@@ -13,6 +13,9 @@
 //! # }
 //! ```
 //!
+//! [`Builder::in_process`] gives the same API as a `tower` service, without sockets, on a clock and with ids of the
+//! caller's choice: for tests of many controllers in virtual time, the same to the byte each time.
+//!
 //! What is served, what is not, and how it differs from kube-apiserver is listed in the crate's README.
 //!
 //! The library reads no environment, installs no signal handler, no TLS provider, no tracing subscriber, and keeps
@@ -28,8 +31,10 @@ mod defaults;
 mod discovery;
 mod error;
 mod ids;
+mod in_process;
 mod object;
 mod openapi;
+mod origin;
 mod patch;
 mod proxy;
 mod quantity;
@@ -45,3 +50,8 @@ mod validation;
 
 pub use cluster::{Builder, Cluster};
 pub use error::Error;
+pub use in_process::InProcess;
+pub use origin::{Origin, SeededOrigin, SystemOrigin};
+
+/// The body of an answer of [`InProcess`].
+pub type ResponseBody = api::Body;

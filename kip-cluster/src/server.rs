@@ -4,6 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -29,8 +32,9 @@ pub(crate) async fn serve(app: Arc<App>, listener: TcpListener, tls: Arc<ServerC
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = app.stopping.cancelled() => break,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -64,7 +68,8 @@ async fn connection(app: Arc<App>, stream: TcpStream, acceptor: TlsAcceptor) -> 
         .and_then(|chain| chain.first())
         .and_then(user_of_certificate);
     let stopping = app.stopping.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let (app, peer) = (Arc::clone(&app), peer.clone());
         async move { Ok::<_, Infallible>(api::handle(app, peer, request).await) }
     });
@@ -80,6 +85,7 @@ async fn connection(app: Arc<App>, stream: TcpStream, acceptor: TlsAcceptor) -> 
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
+        biased;
         result = connection.as_mut() => return result,
         () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
     }

@@ -49,6 +49,7 @@ fn service_account(app: &App, pod: &mut Value) -> ApiResult<()> {
         .unwrap_or("default")
         .to_owned();
     let namespace = object::namespace(pod).to_owned();
+    let pod_name = object::name(pod).to_owned();
     let Some(account) = app.store.get("/serviceaccounts", &Key::new(&*namespace, &*name)) else {
         let why = format!(
             "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
@@ -69,14 +70,15 @@ fn service_account(app: &App, pod: &mut Value) -> ApiResult<()> {
         set_default(spec, "imagePullSecrets", secrets);
     }
     if wanted {
-        mount_token(spec);
+        let subject = format!("token-volume/{namespace}/{pod_name}");
+        mount_token(app, &subject, spec);
     }
     Ok(())
 }
 
 /// Gives every container that has nothing there the token of the pod's account.
-fn mount_token(spec: &mut Map<String, Value>) {
-    let volume = format!("kube-api-access-{}", ids::name_suffix());
+fn mount_token(app: &App, subject: &str, spec: &mut Map<String, Value>) {
+    let volume = format!("kube-api-access-{}", ids::name_suffix(&*app.origin, subject));
     let mut used = false;
     for list in ["initContainers", "containers"] {
         for container in spec

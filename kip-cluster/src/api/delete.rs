@@ -56,7 +56,7 @@ pub(crate) fn delete_object(
     loop {
         let old = app.store.get(&resource.table, key).ok_or_else(missing)?;
         check_preconditions(resource, &old, options)?;
-        let plan = plan(resource, &old, options);
+        let plan = plan(app, resource, &old, options);
         if options.dry_run {
             return Ok(match plan {
                 Plan::Nothing => Deleted::Begun(old),
@@ -136,7 +136,7 @@ fn grace(resource: &Resource, old: &Value, options: &DeleteOptions) -> i64 {
     if seconds < 0 { 1 } else { seconds }
 }
 
-fn plan(resource: &Resource, old: &Object, options: &DeleteOptions) -> Plan {
+fn plan(app: &App, resource: &Resource, old: &Object, options: &DeleteOptions) -> Plan {
     let seconds = grace(resource, old, options);
     let held = object::has_finalizers(old)
         || (resource.table == "/namespaces" && !object::list_at(old, &["spec", "finalizers"]).is_empty())
@@ -148,7 +148,7 @@ fn plan(resource: &Resource, old: &Object, options: &DeleteOptions) -> Plan {
         let shorter = resource.table == "/pods" && options.grace_seconds.is_some_and(|_| seconds < running);
         return match (shorter, seconds, held) {
             (true, 0, false) => Plan::Remove,
-            (true, ..) => Plan::Mark(Box::new(marked(resource, old, seconds))),
+            (true, ..) => Plan::Mark(Box::new(marked(app, resource, old, seconds))),
             (false, ..) if running == 0 && !held => Plan::Remove,
             (false, ..) => Plan::Nothing,
         };
@@ -156,13 +156,13 @@ fn plan(resource: &Resource, old: &Object, options: &DeleteOptions) -> Plan {
     if seconds == 0 && !held {
         return Plan::Remove;
     }
-    Plan::Mark(Box::new(marked(resource, old, seconds)))
+    Plan::Mark(Box::new(marked(app, resource, old, seconds)))
 }
 
 /// The object with its deletion begun.
-fn marked(resource: &Resource, old: &Object, seconds: i64) -> Value {
+fn marked(app: &App, resource: &Resource, old: &Object, seconds: i64) -> Value {
     let mut new = (**old).clone();
-    let due = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    let due = app.origin.now() + jiff::SignedDuration::from_secs(seconds);
     let generation = object::at(old, &["metadata", "generation"]).and_then(Value::as_i64);
     let meta = meta_mut(&mut new);
     meta.insert("deletionTimestamp".to_owned(), ids::timestamp(due).into());

@@ -20,10 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Method, Request};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::{BodyExt as _, Collected, Limited};
+use hyper::body::Body as _;
 
 use crate::app::App;
 use crate::auth::{Attributes, User};
@@ -55,7 +57,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// Answers a request. `peer` is who the connection's client certificate is, if it sent one.
-pub(crate) async fn handle(app: Arc<App>, peer: Option<User>, request: Request<Incoming>) -> Reply {
+pub(crate) async fn handle(app: Arc<App>, peer: Option<User>, request: Request<Body>) -> Reply {
     let mut unread = Some(request);
     let outcome = answer(&app, peer, &mut unread).await;
     if let Some(request) = unread {
@@ -74,11 +76,20 @@ pub(crate) async fn handle(app: Arc<App>, peer: Option<User>, request: Request<I
 
 /// Reads a body nobody wanted, within bounds: on HTTP/2 an answer before the end of the request resets the stream, which some
 /// clients, curl among them, take for a failure instead of reading the answer.
-async fn drain(limit: usize, body: Incoming) {
+async fn drain(limit: usize, body: Body) {
     if !body.is_end_stream() {
         // Too long, too slow or broken: then the client has to live with the reset.
-        let _ = tokio::time::timeout(DRAIN, Limited::new(body, limit).collect()).await;
+        let _ = tokio::time::timeout(DRAIN, collected(body, limit)).await;
     }
+}
+
+/// The whole body, if it is no longer than `limit`. Boxed, because a limit on a body of boxed errors is a future the compiler
+/// cannot prove to be `Send` within another one.
+fn collected(body: Body, limit: usize) -> BoxFuture<'static, Result<Bytes, BoxError>> {
+    Limited::new(body, limit)
+        .collect()
+        .map(|collected| collected.map(Collected::to_bytes))
+        .boxed()
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> &'h str {
@@ -94,7 +105,7 @@ fn authenticate(app: &App, peer: Option<User>, headers: &HeaderMap) -> ApiResult
         && scheme.eq_ignore_ascii_case("bearer")
     {
         let audiences = [app.auth.signer.issuer().to_owned()];
-        return match app.auth.user_of(token.trim(), &audiences, &app.store) {
+        return match app.user_of(token.trim(), &audiences) {
             Ok((user, _)) => Ok(user),
             Err(_) => Err(ApiError::unauthorized()),
         };
@@ -106,11 +117,7 @@ fn authenticate(app: &App, peer: Option<User>, headers: &HeaderMap) -> ApiResult
 }
 
 /// Takes the request out of `unread` once its body is wanted.
-async fn answer(
-    app: &Arc<App>,
-    peer: Option<User>,
-    unread: &mut Option<Request<Incoming>>,
-) -> ApiResult<Reply> {
+async fn answer(app: &Arc<App>, peer: Option<User>, unread: &mut Option<Request<Body>>) -> ApiResult<Reply> {
     let Some(request) = unread.as_ref() else {
         return Err(ApiError::internal("no request to answer"));
     };
@@ -217,7 +224,7 @@ async fn dispatch(
     query: &Query,
     user: &User,
     verb: &str,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> ApiResult<Reply> {
     let form = Form::of(text(request.headers(), &ACCEPT))?;
     let content_type = text(request.headers(), &CONTENT_TYPE)
@@ -254,7 +261,7 @@ async fn dispatch(
     }
 }
 
-async fn read_body(limit: usize, request: Request<Incoming>) -> ApiResult<Bytes> {
+async fn read_body(limit: usize, request: Request<Body>) -> ApiResult<Bytes> {
     let announced = text(request.headers(), &CONTENT_LENGTH)
         .parse::<usize>()
         .unwrap_or(0);
@@ -264,8 +271,8 @@ async fn read_body(limit: usize, request: Request<Incoming>) -> ApiResult<Bytes>
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(Bytes::new());
     }
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
+    match collected(request.into_body(), limit).await {
+        Ok(bytes) => Ok(bytes),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::too_large(limit)),
         Err(error) => Err(ApiError::bad_request(format!(
             "the request body could not be read: {error}"

@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::app::DEFINITIONS;
+use crate::app::{App, DEFINITIONS};
 use crate::ids;
 use crate::object::{self, as_map, child, copy_field, meta_mut};
 use crate::registry::Resource;
 use crate::status::{ApiError, ApiResult};
 
 /// Sets the server's part of a new object's metadata and drops the status it may not bring.
-pub(super) fn for_create(resource: &Resource, object: &mut Value) -> ApiResult<()> {
+pub(super) fn for_create(app: &App, resource: &Resource, object: &mut Value) -> ApiResult<()> {
     if object::version(object) != 0 {
         return Err(ApiError::new(
             500,
@@ -19,14 +19,14 @@ pub(super) fn for_create(resource: &Resource, object: &mut Value) -> ApiResult<(
     }
     let generated = object::meta_str(object, "generateName").to_owned();
     let unnamed = object::name(object).is_empty();
+    let namespace = object::namespace(object).to_owned();
     let meta = meta_mut(object);
     if unnamed && !generated.is_empty() {
         // 63 is the shortest limit of any name; the suffix takes five.
         let prefix: String = generated.chars().take(58).collect();
-        meta.insert(
-            "name".to_owned(),
-            format!("{prefix}{}", ids::name_suffix()).into(),
-        );
+        let subject = format!("{}/{namespace}/{prefix}", resource.table);
+        let suffix = ids::name_suffix(&*app.origin, &subject);
+        meta.insert("name".to_owned(), format!("{prefix}{suffix}").into());
     }
     for field in [
         "resourceVersion",
@@ -37,8 +37,10 @@ pub(super) fn for_create(resource: &Resource, object: &mut Value) -> ApiResult<(
     ] {
         meta.remove(field);
     }
-    meta.insert("uid".to_owned(), ids::uuid().into());
-    meta.insert("creationTimestamp".to_owned(), ids::now().into());
+    let name = meta.get("name").and_then(Value::as_str).unwrap_or("");
+    let uid = ids::uuid(&*app.origin, &format!("{}/{namespace}/{name}", resource.table));
+    meta.insert("uid".to_owned(), uid.into());
+    meta.insert("creationTimestamp".to_owned(), ids::now(&*app.origin).into());
     if resource.counts_generation {
         meta.insert("generation".to_owned(), 1.into());
     }
@@ -50,7 +52,7 @@ pub(super) fn for_create(resource: &Resource, object: &mut Value) -> ApiResult<(
         as_map(object).remove("status");
     }
     match resource.table.as_str() {
-        DEFINITIONS => establish(None, object),
+        DEFINITIONS => establish(app, None, object),
         "/namespaces" => *child(object, "status") = Map::from_iter([("phase".to_owned(), json!("Active"))]),
         _ => {}
     }
@@ -60,7 +62,7 @@ pub(super) fn for_create(resource: &Resource, object: &mut Value) -> ApiResult<(
 
 /// Makes `new` a successor of `old`: the server's fields stay, and only the part of the object that the path writes
 /// changes.
-pub(super) fn for_update(resource: &Resource, old: &Value, new: &mut Value, subresource: &str) {
+pub(super) fn for_update(app: &App, resource: &Resource, old: &Value, new: &mut Value, subresource: &str) {
     let old_meta = old.get("metadata");
     match subresource {
         "status" if resource.is_custom() => {
@@ -121,7 +123,7 @@ pub(super) fn for_update(resource: &Resource, old: &Value, new: &mut Value, subr
     }
     drop_empty(meta);
     if resource.table == DEFINITIONS && subresource.is_empty() {
-        establish(Some(old), new);
+        establish(app, Some(old), new);
     }
 }
 
@@ -163,7 +165,7 @@ fn set_or_remove(map: &mut Map<String, Value>, field: &str, value: Option<Value>
 }
 
 /// Accepts a definition's names at once: there is no other controller here that could object.
-fn establish(old: Option<&Value>, definition: &mut Value) {
+fn establish(app: &App, old: Option<&Value>, definition: &mut Value) {
     let names = object::at(definition, &["spec", "names"])
         .cloned()
         .unwrap_or(Value::Null);
@@ -175,7 +177,7 @@ fn establish(old: Option<&Value>, definition: &mut Value) {
         object::list_at(old, &["status", "storedVersions"]).to_vec()
     });
     stored.extend(storage.filter(|version| !stored.contains(version)));
-    let since = ids::now();
+    let since = ids::now(&*app.origin);
     let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": since});
     let conditions = match old.map(|old| object::list_at(old, &["status", "conditions"])) {
         Some(kept) if !kept.is_empty() => kept.to_vec(),

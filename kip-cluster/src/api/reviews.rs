@@ -28,7 +28,7 @@ pub(super) fn answer(call: &Call<'_>) -> ApiResult<Reply> {
     let map = as_map(&mut review);
     let meta = map.entry("metadata").or_insert_with(|| json!({}));
     if call.resource.plural == "selfsubjectreviews" {
-        as_map(meta).insert("creationTimestamp".to_owned(), ids::now().into());
+        as_map(meta).insert("creationTimestamp".to_owned(), ids::now(&*call.app.origin).into());
     }
     map.insert("status".to_owned(), status);
     Ok(json_reply(201, &review))
@@ -49,7 +49,7 @@ fn token_review(call: &Call<'_>, review: &Value) -> ApiResult<Value> {
     if audiences.is_empty() {
         audiences.push(call.app.auth.signer.issuer().to_owned());
     }
-    Ok(match call.app.auth.user_of(token, &audiences, &call.app.store) {
+    Ok(match call.app.user_of(token, &audiences) {
         Ok((user, audiences)) => {
             json!({"authenticated": true, "user": user.to_json(), "audiences": audiences})
         }

@@ -92,11 +92,13 @@ pub(crate) fn bind_pod(app: &crate::app::App, key: &Key, node: &str, uid: &str) 
         }
         let mut new = (*pod).clone();
         child(&mut new, "spec").insert("nodeName".to_owned(), node.into());
-        set_condition(&mut new, json!({"type": "PodScheduled", "status": "True"}));
+        let scheduled = json!({"type": "PodScheduled", "status": "True"});
+        set_condition(&mut new, scheduled, app.origin.now());
         let writer = Writer {
             manager: "kube-scheduler",
             api_version: "v1",
             subresource: "binding",
+            at: app.origin.now(),
         };
         if let Some(resource) = app.registry().find("", "v1", "pods") {
             crate::apply::record_update(Some(&pod), &mut new, resource.node(), writer);
@@ -109,7 +111,7 @@ pub(crate) fn bind_pod(app: &crate::app::App, key: &Key, node: &str, uid: &str) 
 }
 
 /// Sets a condition by its type; the transition time changes with the status only.
-pub(crate) fn set_condition(object: &mut Value, mut condition: Value) {
+pub(crate) fn set_condition(object: &mut Value, mut condition: Value, now: jiff::Timestamp) {
     let kind = condition.get("type").cloned().unwrap_or(Value::Null);
     let status = child(object, "status");
     let Value::Array(list) = status.entry("conditions").or_insert_with(|| json!([])) else {
@@ -120,7 +122,7 @@ pub(crate) fn set_condition(object: &mut Value, mut condition: Value) {
         .map(|index| &list[index])
         .filter(|old| old.get("status") == condition.get("status"))
         .and_then(|old| old.get("lastTransitionTime").cloned())
-        .unwrap_or_else(|| ids::now().into());
+        .unwrap_or_else(|| ids::timestamp(now).into());
     condition["lastTransitionTime"] = since;
     condition["lastProbeTime"] = Value::Null;
     match old {
@@ -144,7 +146,7 @@ fn evict(call: &Call<'_>, eviction: &Value) -> ApiResult<Reply> {
         let mut new = (*pod).clone();
         let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
                                "message": "Eviction API: evicting"});
-        set_condition(&mut new, condition);
+        set_condition(&mut new, condition, call.app.origin.now());
         // Refused means that the pod changed; it is deleted all the same, only without the note why.
         let _ = call.app.store.replace("/pods", object::version(&pod), new);
     }
@@ -185,7 +187,7 @@ fn token(call: &Call<'_>, request: &Value) -> ApiResult<Reply> {
         audiences.push(call.app.auth.signer.issuer().to_owned());
     }
     let (bound, node) = bound_object(call, &account, request)?;
-    let now = jiff::Timestamp::now();
+    let now = call.app.origin.now();
     let expires = now.as_second() + seconds;
     let claims = Claims {
         namespace: call.target.namespace.clone(),
@@ -196,7 +198,10 @@ fn token(call: &Call<'_>, request: &Value) -> ApiResult<Reply> {
         node,
         issued: now.as_second(),
         expires,
-        id: ids::uuid(),
+        id: ids::uuid(
+            &*call.app.origin,
+            &format!("token/{}/{}", call.target.namespace, call.target.name),
+        ),
     };
     let token = call.app.auth.signer.sign(&claims).map_err(ApiError::internal)?;
     let expiration = jiff::Timestamp::from_second(expires).map_err(ApiError::internal)?;
@@ -206,7 +211,7 @@ fn token(call: &Call<'_>, request: &Value) -> ApiResult<Reply> {
     map.insert("apiVersion".to_owned(), "authentication.k8s.io/v1".into());
     map.insert(
         "metadata".to_owned(),
-        json!({"name": call.target.name, "namespace": call.target.namespace, "creationTimestamp": ids::now()}),
+        json!({"name": call.target.name, "namespace": call.target.namespace, "creationTimestamp": ids::timestamp(now)}),
     );
     let spec = child(&mut reply, "spec");
     spec.insert("audiences".to_owned(), json!(audiences));

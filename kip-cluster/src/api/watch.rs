@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Call;
@@ -18,7 +18,7 @@ use super::respond::{BoxError, Form, Reply, Stamped, partial, shown, typed_reply
 use crate::app::App;
 use crate::registry::Resource;
 use crate::status::{ApiError, ApiResult, Problem};
-use crate::store::{Change, ChangeKind, Object};
+use crate::store::{Change, ChangeKind, Changes, Object};
 use crate::table;
 
 /// How often a quiet watch that allows it is told the current version.
@@ -41,7 +41,7 @@ struct Watch {
     bookmarks: bool,
     next_bookmark: Instant,
     ends: Instant,
-    changed: watch::Receiver<u64>,
+    changes: Changes,
     /// Bytes to send before following.
     initial: Vec<Bytes>,
     started: bool,
@@ -68,7 +68,7 @@ pub(super) async fn watch(call: &Call<'_>) -> ApiResult<Reply> {
     let send_initial = call.query.get("sendInitialEvents");
     let bookmarks = call.query.flag("allowWatchBookmarks");
     check_initial_events(call, send_initial)?;
-    let changed = call.app.store.subscribe(&call.resource.table);
+    let changes = call.app.store.subscribe(&call.resource.table);
     if let Some(version) = requested {
         wait_for(call.app, version).await?;
     }
@@ -88,7 +88,7 @@ pub(super) async fn watch(call: &Call<'_>) -> ApiResult<Reply> {
         bookmarks,
         next_bookmark: now + BOOKMARK_EVERY,
         ends: now + lifetime.map_or(LIFETIME, Duration::from_secs),
-        changed,
+        changes,
         initial: Vec::new(),
         started: false,
         done: false,
@@ -136,12 +136,14 @@ async fn wait_for(app: &App, version: u64) -> ApiResult<()> {
     if app.store.version() >= version {
         return Ok(());
     }
-    let mut any = app.store.subscribe_all();
+    let any = app.store.subscribe_all();
     let reached = async {
-        while app.store.version() < version {
-            if any.changed().await.is_err() {
+        loop {
+            let changed = any.changed();
+            if app.store.version() >= version {
                 return;
             }
+            changed.await;
         }
     };
     tokio::time::timeout(WAIT_FOR_VERSION, reached)
@@ -162,15 +164,16 @@ impl Watch {
             if self.done {
                 return None;
             }
-            self.changed.borrow_and_update();
+            let changed = self.changes.changed();
             let bytes = self.replay();
             if !bytes.is_empty() {
                 return Some(bytes);
             }
             let stopping = self.app.stopping.clone();
             tokio::select! {
-                changed = self.changed.changed() => changed.ok()?,
+                biased;
                 () = stopping.cancelled() => return None,
+                () = changed => {}
                 () = tokio::time::sleep_until(self.ends) => return None,
                 () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
                     self.next_bookmark = Instant::now() + BOOKMARK_EVERY;

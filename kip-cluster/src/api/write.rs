@@ -64,7 +64,7 @@ pub(crate) fn create_object(
     if resource.namespaced {
         admission::check_namespace(app, resource, &key)?;
     }
-    prepare::for_create(resource, &mut object)?;
+    prepare::for_create(app, resource, &mut object)?;
     defaults::apply(resource, &mut object);
     if resource.table == "/pods" {
         admission::pod(app, &mut object)?;
@@ -310,6 +310,7 @@ impl Call<'_> {
             manager: self.field_manager(),
             api_version: &self.target.api_version,
             subresource: &self.target.subresource,
+            at: self.app.origin.now(),
         }
     }
 }
@@ -339,7 +340,7 @@ pub(crate) fn store_update(
     dry_run: bool,
     applied: bool,
 ) -> Result<Object, StoreFailure> {
-    prepare::for_update(resource, old, &mut new, writer.subresource);
+    prepare::for_update(app, resource, old, &mut new, writer.subresource);
     if resource.table == "/pods" && writer.subresource.is_empty() {
         admission::tolerations(&mut new);
     }

@@ -108,7 +108,7 @@ impl Managers {
         let unchanged = previous.as_ref().is_some_and(|entry| entry.fields == fields);
         let time = previous
             .filter(|_| unchanged)
-            .map_or_else(crate::ids::now, |entry| entry.time);
+            .map_or_else(|| crate::ids::timestamp(writer.at), |entry| entry.time);
         self.0.push(Entry {
             name: writer.manager.to_owned(),
             applied: true,
@@ -128,7 +128,7 @@ impl Managers {
             applied: false,
             api_version: writer.api_version.to_owned(),
             subresource: writer.subresource.to_owned(),
-            time: crate::ids::now(),
+            time: crate::ids::timestamp(writer.at),
             fields: own.difference(removed).union(changed),
         });
     }

@@ -21,6 +21,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) api_version: &'a str,
     /// The subresource written through; empty for the object itself.
     pub(crate) subresource: &'a str,
+    /// When.
+    pub(crate) at: jiff::Timestamp,
 }
 
 /// The fields no manager owns: identity and bookkeeping.

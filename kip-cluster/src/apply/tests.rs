@@ -14,6 +14,7 @@ fn writer(manager: &str) -> Writer<'_> {
         manager,
         api_version: "v1",
         subresource: "",
+        at: jiff::Timestamp::UNIX_EPOCH,
     }
 }
 

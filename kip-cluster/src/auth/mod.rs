@@ -120,6 +120,7 @@ impl Auth {
         token: &str,
         audiences: &[String],
         store: &Store,
+        now: jiff::Timestamp,
     ) -> Result<(User, Vec<String>), String> {
         let digest: [u8; 32] = Sha256::digest(token).into();
         if let Some(user) = self
@@ -130,7 +131,7 @@ impl Auth {
         {
             return Ok((user.clone(), audiences.to_vec()));
         }
-        let claims = self.signer.verify(token)?;
+        let claims = self.signer.verify(token, now)?;
         let shared: Vec<String> = claims
             .audiences
             .iter()

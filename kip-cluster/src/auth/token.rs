@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
@@ -70,8 +71,15 @@ impl Claims {
 
 /// The key service-account tokens are signed with; made at start, known to nobody else.
 pub(crate) struct Signer {
-    key: EcdsaKeyPair,
+    key: Key,
     issuer: String,
+}
+
+enum Key {
+    /// What anybody can verify with the published half.
+    Pair(EcdsaKeyPair),
+    /// What only this process can verify: the same claims give the same token to the byte.
+    Shared(hmac::Key),
 }
 
 impl std::fmt::Debug for Signer {
@@ -94,9 +102,17 @@ impl Signer {
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random)
             .map_err(|error| failed(error.to_string().into()))?;
         Ok(Self {
-            key,
+            key: Key::Pair(key),
             issuer: issuer.to_owned(),
         })
+    }
+
+    /// A signer whose tokens follow from their claims and this secret. It publishes no key.
+    pub(crate) fn from_secret(issuer: &str, secret: &[u8]) -> Self {
+        Self {
+            key: Key::Shared(hmac::Key::new(hmac::HMAC_SHA256, secret)),
+            issuer: issuer.to_owned(),
+        }
     }
 
     /// The audience of this API, which is also who issues the tokens.
@@ -106,8 +122,11 @@ impl Signer {
 
     /// The public half, as `/openid/v1/jwks` publishes it.
     pub(crate) fn public_keys(&self) -> Value {
+        let Key::Pair(key) = &self.key else {
+            return json!({"keys": []});
+        };
         // An uncompressed P-256 point: one byte of form, then x and y.
-        let point = self.key.public_key().as_ref();
+        let point = key.public_key().as_ref();
         let (x, y) = point
             .get(1..)
             .unwrap_or_default()
@@ -132,32 +151,42 @@ impl Signer {
             "iss": self.issuer, "sub": account, "aud": claims.audiences, "iat": claims.issued, "nbf": claims.issued,
             "exp": claims.expires, "jti": claims.id, "kubernetes.io": kubernetes,
         });
-        let header = json!({"alg": "ES256", "kid": "kip-cluster", "typ": "JWT"});
+        let algorithm = match &self.key {
+            Key::Pair(_) => "ES256",
+            Key::Shared(_) => "HS256",
+        };
+        let header = json!({"alg": algorithm, "kid": "kip-cluster", "typ": "JWT"});
         let signed = format!(
             "{}.{}",
             BASE64.encode(header.to_string()),
             BASE64.encode(payload.to_string())
         );
-        let signature = self
-            .key
-            .sign(&SystemRandom::new(), signed.as_bytes())
-            .map_err(|_| "the token could not be signed".to_owned())?;
-        Ok(format!("{signed}.{}", BASE64.encode(signature)))
+        let signature = match &self.key {
+            Key::Pair(key) => BASE64.encode(
+                key.sign(&SystemRandom::new(), signed.as_bytes())
+                    .map_err(|_| "the token could not be signed".to_owned())?,
+            ),
+            Key::Shared(key) => BASE64.encode(hmac::sign(key, signed.as_bytes())),
+        };
+        Ok(format!("{signed}.{signature}"))
     }
 
     /// The claims of a token that this signer signed and that is still good.
-    pub(crate) fn verify(&self, token: &str) -> Result<Claims, String> {
+    pub(crate) fn verify(&self, token: &str, now: jiff::Timestamp) -> Result<Claims, String> {
         let invalid = || "invalid bearer token".to_owned();
         let (signed, signature) = token.rsplit_once('.').ok_or_else(invalid)?;
         let signature = BASE64.decode(signature).map_err(|_| invalid())?;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref())
-            .verify(signed.as_bytes(), &signature)
-            .map_err(|_| invalid())?;
+        match &self.key {
+            Key::Pair(key) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_key().as_ref())
+                .verify(signed.as_bytes(), &signature),
+            Key::Shared(key) => hmac::verify(key, signed.as_bytes(), &signature),
+        }
+        .map_err(|_| invalid())?;
         let (_, payload) = signed.split_once('.').ok_or_else(invalid)?;
         let payload = BASE64.decode(payload).map_err(|_| invalid())?;
         let payload: Value = serde_json::from_slice(&payload).map_err(|_| invalid())?;
         let claims = read(&payload).ok_or_else(invalid)?;
-        if claims.expires <= jiff::Timestamp::now().as_second() {
+        if claims.expires <= now.as_second() {
             return Err("service account token has expired".to_owned());
         }
         Ok(claims)
@@ -246,18 +275,30 @@ mod tests {
     /// Broken, anybody can make a token, or an expired one opens the door.
     #[test]
     fn only_own_unexpired_tokens_are_good() {
-        let signer = Signer::new("https://a").unwrap();
-        let claims_good = claims(i64::MAX / 2);
-        let token = signer.sign(&claims_good).unwrap();
-        assert_eq!(signer.verify(&token), Ok(claims_good));
-        assert!(Signer::new("https://a").unwrap().verify(&token).is_err());
-        let (rest, signature) = token.rsplit_once('.').unwrap();
-        assert!(signer.verify(&format!("{rest}x.{signature}")).is_err());
-        assert!(signer.verify("nonsense").is_err());
-        let old = signer.sign(&claims(5)).unwrap();
-        assert_eq!(
-            signer.verify(&old).unwrap_err(),
-            "service account token has expired"
-        );
+        let now = jiff::Timestamp::from_second(1_000).unwrap();
+        let pairs = [
+            [
+                Signer::new("https://a").unwrap(),
+                Signer::new("https://a").unwrap(),
+            ],
+            [
+                Signer::from_secret("https://a", b"1"),
+                Signer::from_secret("https://a", b"2"),
+            ],
+        ];
+        for [signer, stranger] in pairs {
+            let claims_good = claims(i64::MAX / 2);
+            let token = signer.sign(&claims_good).unwrap();
+            assert_eq!(signer.verify(&token, now), Ok(claims_good));
+            assert!(stranger.verify(&token, now).is_err());
+            let (rest, signature) = token.rsplit_once('.').unwrap();
+            assert!(signer.verify(&format!("{rest}x.{signature}"), now).is_err());
+            assert!(signer.verify("nonsense", now).is_err());
+            let old = signer.sign(&claims(5)).unwrap();
+            assert_eq!(
+                signer.verify(&old, now).unwrap_err(),
+                "service account token has expired"
+            );
+        }
     }
 }

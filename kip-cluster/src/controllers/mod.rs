@@ -17,9 +17,9 @@ use crate::store::{Key, Object};
 
 /// Works until the cluster stops.
 pub(crate) async fn run(app: Arc<App>) {
-    let mut changed = app.store.subscribe_all();
+    let store = app.store.subscribe_all();
     loop {
-        changed.borrow_and_update();
+        let changed = store.changed();
         for namespace in app.store.list("/namespaces", None).1 {
             if object::is_deleting(&namespace) {
                 end_namespace(&app, &namespace);
@@ -33,17 +33,21 @@ pub(crate) async fn run(app: Arc<App>) {
             }
         }
         tokio::select! {
-            changed = changed.changed() => if changed.is_err() { return },
+            biased;
             () = app.stopping.cancelled() => return,
+            () = changed => {}
         }
     }
 }
 
-const WRITER: Writer<'static> = Writer {
-    manager: "kube-controller-manager",
-    api_version: "v1",
-    subresource: "",
-};
+fn writer(app: &App) -> Writer<'static> {
+    Writer {
+        manager: "kube-controller-manager",
+        api_version: "v1",
+        subresource: "",
+        at: app.origin.now(),
+    }
+}
 
 /// Creates a built-in object unless it is there.
 pub(crate) fn ensure(app: &App, group: &str, plural: &str, object: Value) {
@@ -55,7 +59,7 @@ pub(crate) fn ensure(app: &App, group: &str, plural: &str, object: Value) {
         return;
     }
     let name = object::name(&object).to_owned();
-    match create_object(app, resource, object, Some(WRITER), false) {
+    match create_object(app, resource, object, Some(writer(app)), false) {
         Ok(_) => {}
         // Somebody was faster, or the namespace just began to end: both are fine.
         Err(error) if matches!(error.reason, "AlreadyExists" | "Forbidden" | "NotFound") => {}
@@ -82,7 +86,7 @@ pub(crate) fn furnish_namespace(app: &App, namespace: &Value) {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": name, "name": "kube-root-ca.crt",
             "annotations": {"kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using \
 internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."}},
-            "data": {"ca.crt": app.authority.pem()}}),
+            "data": {"ca.crt": app.ca_pem()}}),
     );
 }
 
@@ -168,7 +172,7 @@ fn finish(
     change(&mut new);
     let writer = Writer {
         subresource,
-        ..WRITER
+        ..writer(app)
     };
     // Refused means changed, and a change wakes this task again.
     let _ = store_update(app, resource, old, new, writer, false, false);

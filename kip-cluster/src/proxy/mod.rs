@@ -30,7 +30,7 @@ pub(crate) async fn relay(
     app: &Arc<App>,
     target: &Target,
     query: &Query,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> ApiResult<Reply> {
     let backend = target::find(app, target, query, request.uri().query().unwrap_or(""))?;
     let upgrade = request.headers().contains_key(header::UPGRADE);
@@ -41,7 +41,10 @@ pub(crate) async fn relay(
     }
     let dialing =
         |error: BoxError| ApiError::new(500, "InternalError", format!("error dialing backend: {error}"));
-    let connection = app
+    let Some(transport) = &app.transport else {
+        return Err(dialing("a cluster without sockets dials no kubelet".into()));
+    };
+    let connection = transport
         .dialer
         .dial(&backend.host, backend.port)
         .await
@@ -53,6 +56,7 @@ pub(crate) async fn relay(
     tokio::spawn(async move {
         // Ends with the exchange, or with the server.
         tokio::select! {
+            biased;
             result = connection.with_upgrades() => if let Err(error) = result {
                 tracing::debug!(%error, "connection to the kubelet ended");
             },
@@ -112,7 +116,7 @@ fn needs_refusal(backend: &Backend, headers: &HeaderMap) -> bool {
 }
 
 /// The request as the kubelet gets it: its path, none of the client's credentials.
-fn rewrite(request: Request<Incoming>, backend: &Backend, upgrade: bool) -> ApiResult<Request<Incoming>> {
+fn rewrite(request: Request<Body>, backend: &Backend, upgrade: bool) -> ApiResult<Request<Body>> {
     let (mut parts, body) = request.into_parts();
     parts.uri = backend
         .path
@@ -155,6 +159,7 @@ async fn copy(app: Arc<App>, client: hyper::upgrade::OnUpgrade, kubelet: hyper::
     };
     let (mut client, mut kubelet) = (TokioIo::new(client), TokioIo::new(kubelet));
     tokio::select! {
+        biased;
         result = tokio::io::copy_bidirectional(&mut client, &mut kubelet) => if let Err(error) = result {
             tracing::debug!(%error, "relay ended");
         },

@@ -28,15 +28,15 @@ const NAME: &str = "default-scheduler";
 
 /// Works until the cluster stops.
 pub(crate) async fn run(app: Arc<App>) {
-    let (mut pods, mut nodes) = (app.store.subscribe("/pods"), app.store.subscribe("/nodes"));
+    let (pods, nodes) = (app.store.subscribe("/pods"), app.store.subscribe("/nodes"));
     loop {
-        pods.borrow_and_update();
-        nodes.borrow_and_update();
+        let (pods, nodes) = (pods.changed(), nodes.changed());
         schedule(&app);
         tokio::select! {
-            changed = pods.changed() => if changed.is_err() { return },
-            changed = nodes.changed() => if changed.is_err() { return },
+            biased;
             () = app.stopping.cancelled() => return,
+            () = pods => {}
+            () = nodes => {}
         }
     }
 }
@@ -140,12 +140,13 @@ fn refuse(app: &App, pod: &Object, message: &str) {
     let mut new = (**pod).clone();
     let condition =
         json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
-    set_condition(&mut new, condition);
+    set_condition(&mut new, condition, app.origin.now());
     if let Some(resource) = app.registry().find("", "v1", "pods") {
         let writer = Writer {
             manager: "kube-scheduler",
             api_version: "v1",
             subresource: "status",
+            at: app.origin.now(),
         };
         crate::apply::record_update(Some(pod), &mut new, resource.node(), writer);
     }
@@ -163,16 +164,17 @@ fn report(app: &App, pod: &Object, kind: &str, reason: &str, message: &str) {
     let (namespace, name) = (object::namespace(pod), object::name(pod));
     let event = json!({
         "apiVersion": "v1", "kind": "Event",
-        "metadata": {"namespace": namespace, "name": format!("{name}.{}", &ids::uuid()[..13])},
+        "metadata": {"namespace": namespace, "name": format!("{name}.{}", &ids::uuid(&*app.origin, &format!("/events/{namespace}/{name}"))[..13])},
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name,
                            "uid": object::uid(pod), "resourceVersion": object::meta_str(pod, "resourceVersion")},
         "reason": reason, "message": message, "type": kind, "action": if kind == "Normal" { "Binding" } else { "Scheduling" },
-        "eventTime": ids::now_micro(), "reportingComponent": NAME, "reportingInstance": format!("{NAME}-kip-cluster"),
+        "eventTime": ids::now_micro(&*app.origin), "reportingComponent": NAME, "reportingInstance": format!("{NAME}-kip-cluster"),
     });
     let writer = Writer {
         manager: "kube-scheduler",
         api_version: "v1",
         subresource: "",
+        at: app.origin.now(),
     };
     if let Err(error) = create_object(app, resource, event, Some(writer), false) {
         tracing::debug!(pod = name, message = %error.message, "event not written");

@@ -5,17 +5,17 @@
 //! continue from before them is told so ([`Gone`]) and must list again. Watches hold no queue of their own: each reads
 //! the log from its cursor when the table says it changed, so a slow one costs nothing and can never block a commit.
 
+mod changes;
 mod log;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use serde_json::Value;
-use tokio::sync::watch;
-
+pub(crate) use changes::Changes;
 pub(crate) use log::{Change, ChangeKind, Gone};
+use serde_json::Value;
 
 use crate::object;
 
@@ -56,7 +56,7 @@ pub(crate) enum Refused {
 struct Table {
     objects: BTreeMap<Key, Object>,
     log: log::Log,
-    changed: watch::Sender<u64>,
+    changed: Changes,
 }
 
 impl Table {
@@ -64,21 +64,21 @@ impl Table {
         Self {
             objects: BTreeMap::new(),
             log: log::Log::default(),
-            changed: watch::Sender::new(0),
+            changed: Changes::default(),
         }
     }
 }
 
 struct Inner {
     version: u64,
-    tables: HashMap<Arc<str>, Table>,
+    tables: BTreeMap<Arc<str>, Table>,
 }
 
 /// All objects of the cluster. Every method is synchronous, short, and safe to call from any thread.
 pub(crate) struct Store {
     inner: RwLock<Inner>,
     history: usize,
-    changed: watch::Sender<u64>,
+    changed: Changes,
 }
 
 impl Store {
@@ -86,12 +86,12 @@ impl Store {
     pub(crate) fn new(history: usize) -> Self {
         let inner = RwLock::new(Inner {
             version: 1,
-            tables: HashMap::new(),
+            tables: BTreeMap::new(),
         });
         Self {
             inner,
             history: history.max(1),
-            changed: watch::Sender::new(1),
+            changed: Changes::default(),
         }
     }
 
@@ -208,8 +208,8 @@ impl Store {
             },
             self.history,
         );
-        table.changed.send_replace(version);
-        self.changed.send_replace(version);
+        table.changed.tell();
+        self.changed.tell();
         object
     }
 
@@ -228,20 +228,20 @@ impl Store {
             .collect())
     }
 
-    /// Says when a table changed. Subscribe first, read [`Store::changes`] then, wait last: so no change is missed.
-    pub(crate) fn subscribe(&self, table: &str) -> watch::Receiver<u64> {
+    /// Says when a table changed.
+    pub(crate) fn subscribe(&self, table: &str) -> Changes {
         let mut inner = self.write();
         inner
             .tables
             .entry(Arc::from(table))
             .or_insert_with(Table::new)
             .changed
-            .subscribe()
+            .clone()
     }
 
     /// Says when anything changed.
-    pub(crate) fn subscribe_all(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub(crate) fn subscribe_all(&self) -> Changes {
+        self.changed.clone()
     }
 
     /// The names of all tables that hold an object of `namespace`, with those objects.
