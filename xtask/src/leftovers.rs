@@ -30,9 +30,25 @@ impl LocalCloud {
         Ok(Self { data, hash })
     }
 
+    /// The control group all its cells are in, each in a group below by the name of its instance.
+    pub(crate) fn group(&self) -> String {
+        format!("kip-local/{}", self.hash)
+    }
+
     /// The processes of its cells.
     pub(crate) fn processes(&self) -> Result<Vec<Process>> {
-        processes::in_cgroup(&format!("kip-local/{}", self.hash))
+        processes::in_cgroup(&self.group())
+    }
+
+    /// The UID of the pod an instance was launched for, by the instance's tags; `cell` is the name of its control group.
+    /// `None` when it is just being made or removed.
+    pub(crate) fn pod_of(&self, cell: &str) -> Option<String> {
+        let record = self
+            .data
+            .join("instances")
+            .join(format!("i-{cell}/instance.json"));
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(record).ok()?).ok()?;
+        record["tags"]["kip.elotl.co/pod-uid"].as_str().map(str::to_owned)
     }
 
     /// Everything on this machine that is its, each as one line. Empty: nothing.
@@ -92,17 +108,26 @@ impl LocalCloud {
         Ok(left)
     }
 
-    /// Fails with what is left, after giving it a moment to go.
-    pub(crate) fn prove_none_left(&self) -> Result<()> {
+    /// What is left after giving it a moment to go. Empty: nothing.
+    pub(crate) fn still_left(&self) -> Result<Vec<String>> {
         let mut left = Vec::new();
         let gone = wait_until("nothing to be left", Duration::from_secs(20), || {
             left = self.left()?;
             Ok(left.is_empty().then_some(()))
         });
-        if gone.is_err() && !left.is_empty() {
+        match gone {
+            Err(error) if left.is_empty() => Err(error),
+            _ => Ok(left),
+        }
+    }
+
+    /// Fails with what is left, after giving it a moment to go.
+    pub(crate) fn prove_none_left(&self) -> Result<()> {
+        let left = self.still_left()?;
+        if !left.is_empty() {
             bail!("left behind:\n  {}", left.join("\n  "));
         }
-        gone
+        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ mod leftovers;
 mod paths;
 mod processes;
 mod setup;
+mod soak;
 mod ui;
 
 use std::process::ExitCode;
@@ -79,6 +80,18 @@ enum Task {
         #[arg(long)]
         api_only: bool,
     },
+    /// Kill controller, agents, containerd and cells at random while pods come and go; then look for what is left (needs root).
+    #[command(after_help = "Examples:\n  \
+        cargo xtask soak --minutes 5\n  \
+        cargo xtask soak --minutes 1 --seed 42     # the blows of an earlier run")]
+    Soak {
+        /// How long things are broken for.
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+        /// What is drawn; each run prints its own.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -108,6 +121,7 @@ fn perform(task: Task) -> Result<()> {
             only,
             api_only,
         } => e2e::run(control_plane, &e2e::Options { only, api_only }),
+        Task::Soak { minutes, seed } => soak::run(soak::Options { minutes, seed }),
     }
 }
 

@@ -108,7 +108,7 @@ impl World {
     }
 
     /// Ends every pod and with it every cell, then the controller.
-    pub(super) fn end(&mut self, failed: &mut Vec<&'static str>) {
+    pub(crate) fn end(&mut self, failed: &mut Vec<&'static str>) {
         // The clean-up may wait even when it was an interruption that brought us here.
         interrupt::clear();
         if let Some(controller) = &mut self.controller
