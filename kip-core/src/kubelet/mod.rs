@@ -46,6 +46,7 @@
 //! | core | `nodes` | get, list, watch, create, patch | the Node object |
 //! | core | `nodes/status` | patch | its status |
 //! | coordination.k8s.io | `leases` in `kube-node-lease` | get, create, update | its heartbeat |
+//! | coordination.k8s.io | `leases` in Kip's own namespace | get, create, update | [`LeaderElection`], where there are several replicas |
 //! | core | `pods` | get, list, watch, delete | the pods, and their release |
 //! | core | `pods/status` | patch | their status |
 //! | core | `configmaps`, `secrets` | get, list, watch | what they refer to, each by name |
@@ -61,14 +62,17 @@
 //! | apiextensions.k8s.io | `customresourcedefinitions` | get, list, watch, create, patch | [`install_cells`], if Kip is to do it itself |
 
 pub mod api;
+mod backoff;
 mod cells;
 mod client;
 mod config;
+mod controller;
 mod demand;
 mod directory;
 mod errors;
 mod events;
 mod handle;
+mod leader;
 mod lease;
 mod live;
 mod manifest;
@@ -88,7 +92,9 @@ pub use cells::{
 pub use config::{
     EndpointConfig, KubeletConfig, NodeConfig, NodeTaint, PodsConfig, ServingCertificate, SizingBasis,
 };
+pub use controller::{ConnectedPods, PodController};
 pub use demand::{Refusal, demand};
 pub use handle::PodDriver;
+pub use leader::{Leader, LeaderConfig, LeaderElection};
 pub use source::KubePodSource;
 pub use virtual_kubelet::{BoundKubelet, VirtualKubelet};

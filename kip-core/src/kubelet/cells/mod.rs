@@ -5,6 +5,7 @@ mod resource;
 mod store;
 
 pub use definition::{crd_yaml, install};
+pub(crate) use resource::label_value;
 pub use resource::{Cell, CellMarksFields, CellSpec, CellStatus, OfferingFields, PodFields};
 pub(crate) use store::CellAddresses;
 pub use store::KubeCellStore;

@@ -344,7 +344,11 @@ pub(super) fn record(cell: &Cell) -> Result<CellRecord> {
             address: address(&replaced.address, "spec.replaces.address")?,
         });
     }
-    if let Some(status) = cell.status.as_ref().filter(|status| status.attempt == spec.attempt) {
+    if let Some(status) = cell
+        .status
+        .as_ref()
+        .filter(|status| status.attempt == spec.attempt)
+    {
         record.ending = status.ending.map(|ending| match ending {
             EndingField::Again => Ending::Again,
             EndingField::Over => Ending::Over(status.verdict.as_ref().map(|verdict| Verdict {
@@ -371,7 +375,7 @@ pub(super) fn record(cell: &Cell) -> Result<CellRecord> {
 }
 
 /// The node's name as a label's value: cut, and made unique again, where it is longer than labels may be.
-pub(super) fn label_value(node: &NodeName) -> String {
+pub(crate) fn label_value(node: &NodeName) -> String {
     let name = node.as_str();
     if name.len() <= 63 {
         return name.to_owned();

@@ -157,7 +157,8 @@ impl CellStore for KubeCellStore {
     async fn get(&self, name: &CellName) -> Result<Option<StoredCell>> {
         let cell = self.api().get_opt(name.as_str()).await;
         let cell = cell.map_err(|error| not_served(failed("read cell", name)(error)))?;
-        cell.map(|cell| self.keep(&cell).map(StoredCell::judge)).transpose()
+        cell.map(|cell| self.keep(&cell).map(StoredCell::judge))
+            .transpose()
     }
 
     async fn list(&self) -> Result<Vec<StoredCell>> {
