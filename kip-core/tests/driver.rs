@@ -503,8 +503,7 @@ async fn a_shutdown_lets_a_launch_under_way_store_its_id() {
     let pod = world.source.run(samples::demand("web"));
     assert!(world.wait_until(SOON, || world.cloud.launches() == 1).await);
     world.shut_down().await;
-    use kip_core::driver::CellStore as _;
-    let records = world.store.list().await.expect("lists");
+    let records = world.store.records();
     assert!(
         records[0].instance.is_some(),
         "or the next controller has to search for what was bought"
