@@ -10,6 +10,7 @@
 //! | `cell` | no | `cell`: `PodRuntime` over gRPC to the agent on a cell |
 //! | `mock` | no | mocks of the traits, for proving that a call is not made |
 
+pub mod capacity;
 pub mod error;
 pub mod ids;
 pub mod machine;

@@ -24,6 +24,7 @@ pub(super) fn no_fit(
     }
     let mut tally = Tally::default();
     let mut only_avoided = false;
+    let mut retry_at = None;
     for offering in offerings {
         let mut others = false;
         // Never breaks, so it always ends by itself.
@@ -32,9 +33,12 @@ pub(super) fn no_fit(
             tally.add(&reason);
             ControlFlow::Continue(())
         });
-        if avoid.contains(&offering.id, now) {
+        if let Some(opens_at) = avoid.opens_at(&offering.id, now) {
             tally.add(&Rejection::Avoided);
-            only_avoided |= !others;
+            if !others {
+                only_avoided = true;
+                retry_at = Some(retry_at.map_or(opens_at, |earliest: Timestamp| earliest.min(opens_at)));
+            }
         }
     }
     let reasons = tally.sentence(rule::wanted_type(policy, demand), demand);
@@ -42,6 +46,7 @@ pub(super) fn no_fit(
         format!("0 of {} offerings fit: {reasons}", offerings.len()),
         only_avoided,
     )
+    .with_retry_at(retry_at)
 }
 
 #[derive(Default)]

@@ -20,6 +20,7 @@ pub use cliff::CliffAdvice;
 pub use policy::{MemoryReserve, SizingPolicy};
 pub use rule::Rejection;
 
+use crate::capacity::Reading;
 use crate::ids::OfferingId;
 use crate::model::{Offering, PodDemand};
 
@@ -48,6 +49,8 @@ pub struct NoFit {
     pub message: String,
     /// Whether something fits that is only being avoided for now: waiting helps.
     pub only_avoided: bool,
+    /// When the first offering that fits is no longer avoided, where the sizer knows.
+    pub retry_at: Option<Timestamp>,
 }
 
 impl NoFit {
@@ -56,7 +59,15 @@ impl NoFit {
         Self {
             message: message.into(),
             only_avoided,
+            retry_at: None,
         }
+    }
+
+    /// Says when the first offering that fits is no longer avoided.
+    #[must_use]
+    pub fn with_retry_at(mut self, at: Option<Timestamp>) -> Self {
+        self.retry_at = at;
+        self
     }
 }
 
@@ -70,6 +81,8 @@ impl fmt::Display for NoFit {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Avoid {
     entries: Vec<(OfferingId, Timestamp)>,
+    /// What is closed to all pods.
+    closed: Option<Reading>,
 }
 
 impl Avoid {
@@ -88,9 +101,29 @@ impl Avoid {
 
     /// Whether an offering is avoided at a time.
     pub fn contains(&self, offering: &OfferingId, now: Timestamp) -> bool {
-        self.entries
+        self.opens_at(offering, now).is_some()
+    }
+
+    /// Until when an offering is avoided; None when it is not. A time that has come already means: not to be tried by this pod, without
+    /// any time to wait for.
+    pub fn opens_at(&self, offering: &OfferingId, now: Timestamp) -> Option<Timestamp> {
+        let own = self
+            .entries
             .iter()
-            .any(|(id, until)| id == offering && now < *until)
+            .find(|(id, until)| id == offering && now < *until);
+        let shared = self
+            .closed
+            .as_ref()
+            .and_then(|closed| closed.opens_at(offering, now));
+        own.map(|(_, until)| *until).max(shared)
+    }
+
+    /// The same, and what is closed to all pods.
+    pub(crate) fn with_closed(&self, closed: Reading) -> Self {
+        Self {
+            entries: self.entries.clone(),
+            closed: Some(closed),
+        }
     }
 
     /// Forgets what is over, and answers when the next entry ends.
@@ -101,7 +134,7 @@ impl Avoid {
 
     /// Whether nothing is avoided.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.closed.is_none()
     }
 }
 
