@@ -1,6 +1,5 @@
 //! Plain HTTP for machines: `/metrics`, `/healthz`, `/readyz`.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use kip_core::driver::{BUCKETS, DriverHandle, DriverMetrics, Durations};
+use kip_core::driver::{BUCKETS, DriverMetrics, Durations};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -17,17 +16,26 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::standing::Standing;
 
 /// What OpenMetrics calls itself.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The driver's counters as Prometheus metrics.
+/// Whether the controller leads and, while it acts, its driver's counters.
 #[derive(Debug)]
-struct DriverCollector(DriverHandle);
+struct ControllerCollector(Standing);
 
-impl Collector for DriverCollector {
+impl Collector for ControllerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        encode(&self.0.metrics(), &mut encoder)
+        let help = "1 while this controller leads, 0 while it stands by";
+        let leader = family(&mut encoder, "kip_leader", help, MetricType::Gauge)?;
+        ConstGauge::new(i64::from(self.0.is_leading())).encode(leader)?;
+        match self.0.driver() {
+            Some(driver) => encode(&driver.metrics(), &mut encoder),
+            None => Ok(()),
+        }
     }
 }
 
@@ -36,10 +44,10 @@ impl Collector for DriverCollector {
 pub(crate) struct Metrics(Arc<Registry>);
 
 impl Metrics {
-    /// The metrics of a driver.
-    pub(crate) fn of(driver: DriverHandle) -> Self {
+    /// The metrics of a controller, whatever it does.
+    pub(crate) fn of(standing: Standing) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(DriverCollector(driver)));
+        registry.register_collector(Box::new(ControllerCollector(standing)));
         Self(Arc::new(registry))
     }
 
@@ -155,15 +163,12 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Binds it. Ready means: the driver has taken over what was there, and every pod of the node is known.
+    /// Binds it. Ready means: it stands by, or the driver has taken over what was there and every pod of the node is known.
     ///
     /// # Errors
     /// When the address is taken or not this machine's.
-    pub(crate) async fn bind(
-        listen: SocketAddr,
-        driver: DriverHandle,
-        metrics: Metrics,
-    ) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(listen: SocketAddr, standing: Standing) -> anyhow::Result<Self> {
+        let metrics = Metrics::of(standing.clone());
         let listener = TcpListener::bind(listen).await.with_context(|| {
             format!("cannot listen on {listen} for metrics; choose another --metrics-addr (port 0 takes a free one)")
         })?;
@@ -179,7 +184,7 @@ impl Admin {
                 }),
             )
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(move || readiness(driver.clone())));
+            .route("/readyz", get(move || readiness(standing.clone())));
         Ok(Self {
             listener,
             address,
@@ -187,36 +192,20 @@ impl Admin {
         })
     }
 
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Serves until `shutdown`.
-    pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let served = axum::serve(self.listener, self.router)
-            .with_graceful_shutdown(shutdown)
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the metrics endpoint ended");
-        }
+    /// Serves for as long as what it returns is kept.
+    pub(crate) fn serve(self) -> AbortOnDropHandle<()> {
+        tracing::info!(address = %self.address, "metrics are served");
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            if let Err(error) = axum::serve(self.listener, self.router).await {
+                tracing::error!(%error, "the metrics endpoint ended");
+            }
+        }))
     }
 }
 
-async fn readiness(driver: DriverHandle) -> impl IntoResponse {
-    let waiting = [
-        ("recovery of what was there", driver.is_recovered()),
-        ("the list of pods", driver.is_synced()),
-    ];
-    let missing: Vec<&str> = waiting
-        .iter()
-        .filter(|(_, done)| !done)
-        .map(|(what, _)| *what)
-        .collect();
-    if missing.is_empty() {
-        (StatusCode::OK, "ok\n".to_owned())
-    } else {
-        let text = format!("waiting for {}\n", missing.join(" and "));
-        (StatusCode::SERVICE_UNAVAILABLE, text)
+async fn readiness(standing: Standing) -> impl IntoResponse {
+    match standing.readiness() {
+        Ok(text) => (StatusCode::OK, text.to_owned()),
+        Err(text) => (StatusCode::SERVICE_UNAVAILABLE, text),
     }
 }

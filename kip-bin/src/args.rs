@@ -126,7 +126,8 @@ Examples:
   kip run --provider-config provider.yaml --kubeconfig ~/.kube/config --nodename kip-test
 
 Flags and environment variables of the old Kip are accepted; those without a meaning say what replaced them. SIGTERM and SIGINT end it
-gracefully: no new launches, launches under way are recorded, and the pods run on until a controller is back.";
+gracefully: no new launches, launches under way are recorded, and the pods run on until a controller is back. Two replicas make that a
+moment: one acts, the other stands by and takes over 12 seconds after the first was killed, or 2 seconds after it ended in good order.";
 
 /// Flags of `kip run`.
 #[derive(Debug, Parser)]
@@ -225,7 +226,29 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) pod_sync_workers: usize,
     #[command(flatten)]
+    pub(crate) leader: LeaderArgs,
+    #[command(flatten)]
     pub(crate) legacy: legacy::Flags,
+}
+
+/// Flags about the election of the one controller of a node that acts; all replicas need the same.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct LeaderArgs {
+    /// Act only while holding the Lease `kip-<nodename>`, so that a second replica can stand by and take over.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set, require_equals = true)]
+    pub(crate) leader_elect: bool,
+    /// How long a replica that stands by waits after the leader's last renewal before it takes over; whole seconds.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    pub(crate) leader_elect_lease_duration: Duration,
+    /// How long the leader acts without a renewal before it ends itself; shorter than the lease.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7s")]
+    pub(crate) leader_elect_renew_deadline: Duration,
+    /// How often the leader renews, and the others look; shorter than the renew deadline.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
+    pub(crate) leader_elect_retry_period: Duration,
+    /// Namespace of that Lease. Default: that of --kip-namespace.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) leader_elect_resource_namespace: Option<String>,
 }
 
 /// Where plain HTTP is served: `host:port`, or `:port` for all addresses as Go programs write it.

@@ -1,6 +1,5 @@
 //! The controller: driver, virtual kubelet and metrics, put together and run as one.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +17,9 @@ use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Metrics};
+use crate::admin::Metrics;
 use crate::config::Config;
+use crate::standing::Standing;
 
 /// How long the node may take to report Ready before that is worth a word.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -38,8 +38,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) config: &'a Config,
     /// Pods worked on at the same time.
     pub(crate) workers: usize,
-    /// Where metrics are served, if anywhere.
-    pub(crate) metrics: Option<SocketAddr>,
+    /// Where it says what it does.
+    pub(crate) standing: Standing,
 }
 
 /// A running controller.
@@ -65,7 +65,7 @@ impl Controller {
             authority,
             config,
             workers,
-            metrics,
+            standing,
         } = parts;
         let name = kubelet.name.clone();
         let kubelet = VirtualKubelet::new(client.clone(), kubelet)?;
@@ -88,11 +88,7 @@ impl Controller {
             .config(driver_config)
             .build()?;
         let handle = driver.handle();
-        let text = Metrics::of(handle.clone());
-        let admin = match metrics {
-            Some(listen) => Some(Admin::bind(listen, handle.clone(), text.clone()).await?),
-            None => None,
-        };
+        let text = Metrics::of(standing.clone());
         let kubelet = kubelet
             .bind(Arc::new(handle.clone()))
             .await?
@@ -101,14 +97,7 @@ impl Controller {
 
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        if let Some(admin) = admin {
-            tracing::info!(address = %admin.address(), "metrics are served");
-            let shutdown = shutdown.clone();
-            tasks.spawn(async move {
-                admin.run(shutdown.cancelled_owned()).await;
-                "the metrics endpoint"
-            });
-        }
+        standing.acts(handle.clone());
         let until = shutdown.clone();
         tasks.spawn(async move {
             driver.run(until.cancelled_owned()).await;

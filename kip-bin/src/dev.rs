@@ -19,10 +19,12 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 
+use crate::admin::Admin;
 use crate::args::DevArgs;
 use crate::config::Config;
 use crate::controller::{Controller, Parts};
 use crate::signals::Signals;
+use crate::standing::Standing;
 use crate::{output, system, wire};
 
 /// How long the pods of `-f` may take until they run or have ended.
@@ -90,6 +92,11 @@ async fn serve(args: DevArgs) -> anyhow::Result<ExitCode> {
         .unwrap_or_else(|| data_dir.join("kubeconfig"));
 
     let config = Config::local(local);
+    let standing = Standing::default();
+    let _admin = match args.metrics_addr {
+        Some(listen) => Some(Admin::bind(listen, standing.clone()).await?.serve()),
+        None => None,
+    };
     let written = OnceLock::new();
     let outcome = Session {
         written: &written,
@@ -98,6 +105,7 @@ async fn serve(args: DevArgs) -> anyhow::Result<ExitCode> {
         cloud: &cloud,
         kubeconfig: &kubeconfig,
         signals: &signals,
+        standing: &standing,
     }
     .play(&objects)
     .await;
@@ -156,6 +164,7 @@ struct Session<'a> {
     /// What was written there, once it was.
     written: &'a OnceLock<String>,
     signals: &'a Signals,
+    standing: &'a Standing,
 }
 
 impl Session<'_> {
@@ -221,7 +230,7 @@ impl Session<'_> {
             authority,
             config: self.config,
             workers: 16,
-            metrics: self.args.metrics_addr,
+            standing: self.standing.clone(),
         })
         .await
     }

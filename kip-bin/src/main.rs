@@ -11,10 +11,12 @@ mod get;
 mod legacy;
 mod logging;
 mod manifest;
+mod office;
 mod output;
 mod run;
 mod signals;
 mod size;
+mod standing;
 mod system;
 mod wire;
 

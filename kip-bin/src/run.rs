@@ -10,10 +10,14 @@ use kip_core::kubelet::{KubeletConfig, NodeTaint, ServingCertificate, install_ce
 use kube::Client;
 use tokio::net::UdpSocket;
 
+use crate::admin::Admin;
 use crate::args::RunArgs;
 use crate::config::{self, Config};
 use crate::controller::{Controller, Parts};
+use crate::office::{self, Office};
 use crate::signals::Signals;
+use crate::standing::Standing;
+use crate::wire::Connection;
 use crate::{system, wire};
 
 /// Runs until SIGINT or SIGTERM.
@@ -33,18 +37,107 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(args: RunArgs, config: Config) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
-    let starting = start(&args, &config);
-    let mut controller = tokio::select! {
-        started = starting => started?,
-        // Nothing runs yet, and whatever was launched before is in its record.
+    let kip_namespace = args
+        .kip_namespace
+        .clone()
+        .or_else(wire::pod_namespace)
+        .unwrap_or_else(|| system::NAMESPACE.to_owned());
+    let identity = office::identity()?;
+    let election = office::election(&args.leader, &kip_namespace, &args.nodename, &identity)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = args.nodename,
+        identity,
+        leader_election = election.is_some(),
+        "kip run"
+    );
+    let standing = Standing::default();
+    let _admin = match args.metrics_addr {
+        Some(listen) => Some(Admin::bind(listen.0, standing.clone()).await?.serve()),
+        None => None,
+    };
+    let connection = wire::client(args.kubeconfig.as_deref(), args.master.as_deref()).await?;
+    let mut office = tokio::select! {
+        office = Office::take(&connection.client, election) => office?,
         () = signals.end.cancelled() => return Ok(ExitCode::SUCCESS),
     };
-    let outcome = tokio::select! {
-        ended = until_ended(&mut controller) => Err(ended),
-        () = signals.end.cancelled() => Ok(ExitCode::SUCCESS),
+    standing.leads();
+    let acting = Act {
+        args: &args,
+        config: &config,
+        connection: &connection,
+        kip_namespace: &kip_namespace,
+        signals: &signals,
+        standing: &standing,
     };
-    controller.stop(&signals.hurry).await;
+    let outcome = tokio::select! {
+        outcome = acting.until_told() => outcome,
+        // What acted is dropped, as in a crash: another may act in a moment.
+        why = office.lost() => Err(anyhow::Error::new(why)
+            .context("this controller leads no longer and ends at once; the pods run on, and the next leader takes them over")),
+    };
+    // With the driver the cloud is let go, which another may need for itself.
+    standing.stands_by();
+    office.resign().await;
     outcome
+}
+
+/// What a process that leads works with.
+struct Act<'a> {
+    args: &'a RunArgs,
+    config: &'a Config,
+    connection: &'a Connection,
+    kip_namespace: &'a str,
+    signals: &'a Signals,
+    standing: &'a Standing,
+}
+
+impl Act<'_> {
+    /// Acts until a signal, and ends in good order.
+    async fn until_told(&self) -> anyhow::Result<ExitCode> {
+        let starting = self.start();
+        let mut controller = tokio::select! {
+            started = starting => started?,
+            // Nothing runs yet, and whatever was launched before is in its record.
+            () = self.signals.end.cancelled() => return Ok(ExitCode::SUCCESS),
+        };
+        let outcome = tokio::select! {
+            ended = until_ended(&mut controller) => Err(ended),
+            () = self.signals.end.cancelled() => Ok(ExitCode::SUCCESS),
+        };
+        controller.stop(&self.signals.hurry).await;
+        outcome
+    }
+
+    async fn start(&self) -> anyhow::Result<Controller> {
+        let Self {
+            args,
+            config,
+            connection,
+            ..
+        } = self;
+        let client = connection.client.clone();
+        let node_ip = match args.node_ip {
+            Some(ip) => ip,
+            None => route_to(&connection.server).await.context(
+                "cannot tell at which address the API server reaches this process; give --node-ip",
+            )?,
+        };
+        install_cells(&client).await?;
+        let kubelet = kubelet_config(args, config, &client, node_ip).await?;
+        let authority = system::cell_authority(&client, self.kip_namespace).await?;
+        let provider = wire::provider(config).await?;
+        Controller::start(Parts {
+            client,
+            kubelet,
+            provider,
+            authority,
+            config,
+            workers: args.pod_sync_workers.max(1),
+            standing: self.standing.clone(),
+        })
+        .await
+    }
 }
 
 /// Says when the node is ready, then waits for the end that should not come.
@@ -54,36 +147,6 @@ async fn until_ended(controller: &mut Controller) -> anyhow::Error {
         Err(error) => tracing::warn!("{error:#}"),
     }
     controller.ended().await
-}
-
-async fn start(args: &RunArgs, config: &Config) -> anyhow::Result<Controller> {
-    let connection = wire::client(args.kubeconfig.as_deref(), args.master.as_deref()).await?;
-    let client = connection.client;
-    let node_ip = match args.node_ip {
-        Some(ip) => ip,
-        None => route_to(&connection.server)
-            .await
-            .context("cannot tell at which address the API server reaches this process; give --node-ip")?,
-    };
-    install_cells(&client).await?;
-    let kubelet = kubelet_config(args, config, &client, node_ip).await?;
-    let own_namespace = args
-        .kip_namespace
-        .clone()
-        .or_else(wire::pod_namespace)
-        .unwrap_or_else(|| system::NAMESPACE.to_owned());
-    let authority = system::cell_authority(&client, &own_namespace).await?;
-    let provider = wire::provider(config).await?;
-    Controller::start(Parts {
-        client,
-        kubelet,
-        provider,
-        authority,
-        config,
-        workers: args.pod_sync_workers.max(1),
-        metrics: args.metrics_addr.map(|address| address.0),
-    })
-    .await
 }
 
 async fn kubelet_config(

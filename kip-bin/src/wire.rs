@@ -29,7 +29,10 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    runtime.block_on(future)
+    let outcome = runtime.block_on(future);
+    // Whoever leads no longer must be gone in a moment: nothing is waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// What the configured cloud offers, without launching anything.

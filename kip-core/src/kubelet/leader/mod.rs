@@ -5,11 +5,12 @@
 //! crash it takes until the lease runs out.
 //!
 //! ```no_run
+//! # use kip_core::ids::NodeName;
 //! # use kip_core::kubelet::{LeaderConfig, LeaderElection};
 //! # async fn example(
 //! #     client: kube::Client, act: impl Future<Output = ()>, told_to_end: impl Future<Output = ()>,
 //! # ) -> kip_core::Result<()> {
-//! let config = LeaderConfig::new("kip", LeaderConfig::lease_name(&"my-node".into()), "replica-1_4f1c");
+//! let config = LeaderConfig::new("kip", LeaderConfig::lease_name(&NodeName::new("my-node")), "replica-1_4f1c");
 //! let mut leader = LeaderElection::new(client, config)?.lead().await?;
 //! tokio::select! {
 //!     () = act => {}
