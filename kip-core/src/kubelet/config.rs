@@ -115,6 +115,9 @@ pub struct PodsConfig {
     pub cluster_dns: Vec<IpAddr>,
     /// The cluster's DNS domain; `cluster.local` by default.
     pub cluster_domain: String,
+    /// Whether a broken watch comes back after a wait with jitter, so that many controllers do not come back at once; true by default.
+    /// A test that must play the same way each time says no.
+    pub watch_jitter: bool,
 }
 
 impl Default for PodsConfig {
@@ -124,6 +127,7 @@ impl Default for PodsConfig {
             basis: SizingBasis::Limits,
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
+            watch_jitter: true,
         }
     }
 }

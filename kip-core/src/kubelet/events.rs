@@ -1,7 +1,8 @@
 //! Tells users about their pods through Kubernetes Events, counting repeats instead of repeating them.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
@@ -9,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::errors::{api_error, is_missing};
+use super::errors::{api_error, is_conflict, is_missing};
 use super::node::seconds;
-use crate::driver::PodNotice;
+use crate::driver::{Clock, PodNotice};
 use crate::error::Result;
 use crate::ids::NodeName;
 
@@ -21,16 +22,19 @@ const REMEMBERED: usize = 4096;
 const COUNTED_FOR: std::time::Duration = std::time::Duration::from_secs(50 * 60);
 /// Longest message the API takes.
 const LONGEST: usize = 1024;
+/// Longest part of a pod's name in an event's name, which is longer by 25 and may be 253 long.
+const LONGEST_NAME: usize = 220;
 
 /// Writes events.
 #[derive(Debug)]
 pub(crate) struct EventRecorder {
     client: super::client::Client,
     node: NodeName,
-    known: Mutex<HashMap<Key, Counted>>,
+    clock: Arc<dyn Clock>,
+    known: Mutex<BTreeMap<Key, Counted>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
     uid: String,
     container: String,
@@ -47,10 +51,11 @@ struct Counted {
 
 impl EventRecorder {
     /// A recorder that speaks for this node.
-    pub(crate) fn new(client: kube::Client, node: NodeName) -> Self {
+    pub(crate) fn new(client: kube::Client, node: NodeName, clock: Arc<dyn Clock>) -> Self {
         Self {
             client: client.into(),
             node,
+            clock,
             known: Mutex::default(),
         }
     }
@@ -66,7 +71,8 @@ impl EventRecorder {
         let failed = |error| api_error("write event", error);
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let api: Api<Event> = Api::namespaced(self.client.get(), namespace);
-        let now = seconds(Timestamp::now());
+        let exact = self.clock.now();
+        let now = seconds(exact);
         let key = Key {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             container: notice.container.clone(),
@@ -86,9 +92,14 @@ impl EventRecorder {
                 Err(error) => return Err(failed(error)),
             }
         }
-        let event = event(pod, notice, &self.node, key.message.clone(), now);
-        let name = event.metadata.name.clone().unwrap_or_default();
-        api.create(&PostParams::default(), &event).await.map_err(failed)?;
+        let name = name(pod, exact, &key);
+        let event = event(pod, notice, &self.node, name.clone(), key.message.clone(), now);
+        match api.create(&PostParams::default(), &event).await {
+            Ok(_) => {}
+            // The same was told at the same instant: by this process before its answer was lost, or by another one.
+            Err(error) if is_conflict(&error) => {}
+            Err(error) => return Err(failed(error)),
+        }
         self.remember(key, name, now);
         Ok(())
     }
@@ -118,14 +129,33 @@ impl EventRecorder {
     }
 }
 
-fn event(pod: &Pod, notice: &PodNotice, node: &NodeName, message: String, now: Timestamp) -> Event {
+/// An event's name: of the pod, the instant and what is told, so that two things told at one instant do not collide.
+fn name(pod: &Pod, now: Timestamp, key: &Key) -> String {
+    let pod = pod.metadata.name.as_deref().unwrap_or_default();
+    // Names of pods are ASCII. What is cut may end with a character that must not come before a dot.
+    let pod = pod
+        .get(..LONGEST_NAME)
+        .map_or(pod, |cut| cut.trim_end_matches(['.', '-']));
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    // Half of it is enough to tell a handful of events apart.
+    let told = hasher.finish() >> 32;
+    format!("{pod}.{:x}{told:08x}", now.as_nanosecond())
+}
+
+fn event(
+    pod: &Pod,
+    notice: &PodNotice,
+    node: &NodeName,
+    name: String,
+    message: String,
+    now: Timestamp,
+) -> Event {
     let metadata = &pod.metadata;
-    let pod_name = metadata.name.clone().unwrap_or_default();
-    let nanoseconds = Timestamp::now().as_nanosecond();
     let container = &notice.container;
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{pod_name}.{nanoseconds:x}")),
+            name: Some(name),
             namespace: metadata.namespace.clone(),
             ..ObjectMeta::default()
         },
@@ -168,6 +198,30 @@ fn cut(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_things_told_of_a_pod_at_one_instant_are_both_kept() {
+        let key = |reason: &str| Key {
+            uid: "u".to_owned(),
+            container: String::new(),
+            reason: reason.to_owned(),
+            message: String::new(),
+        };
+        let pod = |name: &str| Pod {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..Pod::default()
+        };
+        let now = Timestamp::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+        let first = name(&pod("web"), now, &key("Placed"));
+        assert_eq!(first, name(&pod("web"), now, &key("Placed")));
+        assert_ne!(first, name(&pod("web"), now, &key("Launched")));
+        assert!(name(&pod(&"x".repeat(253)), now, &key("Placed")).len() <= 253);
+        let dashed = name(&pod(&format!("{}-rest", "x".repeat(219))), now, &key("Placed"));
+        assert!(!dashed.contains("-."), "{dashed}");
+    }
 
     #[test]
     fn a_long_message_is_cut_between_characters_and_not_refused_by_the_api() {

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::backoff::WatchBackoff;
 use super::client::Client;
 use super::manifest::{Fetched, Resolved};
 use crate::ids::PodUid;
@@ -42,15 +43,17 @@ pub(crate) struct LiveReferences {
     client: Client,
     followed: Arc<Mutex<BTreeMap<Key, Followed>>>,
     touched: mpsc::Sender<PodUid>,
+    jitter: bool,
 }
 
 impl LiveReferences {
     /// Follows nothing yet. The UIDs of pods whose objects changed are sent to `touched`.
-    pub(crate) fn new(client: Client, touched: mpsc::Sender<PodUid>) -> Self {
+    pub(crate) fn new(client: Client, touched: mpsc::Sender<PodUid>, jitter: bool) -> Self {
         Self {
             client,
             followed: Arc::default(),
             touched,
+            jitter,
         }
     }
 
@@ -93,17 +96,22 @@ impl LiveReferences {
         leave(&mut locked(&self.followed), pod, |_| false);
     }
 
+    /// Follows nothing at all any more: ends all watches.
+    pub(crate) fn stop(&self) {
+        locked(&self.followed).clear();
+    }
+
     fn watch(&self, key: Key, version: Option<String>) -> AbortOnDropHandle<()> {
         let (followed, touched) = (Arc::clone(&self.followed), self.touched.clone());
-        let client = self.client.get();
+        let (client, backoff) = (self.client.get(), WatchBackoff::new(self.jitter));
         let task = match key.kind {
             Kind::ConfigMap => {
                 let api: Api<ConfigMap> = Api::namespaced(client, &key.namespace);
-                tokio::spawn(watch(api, key, version, followed, touched))
+                tokio::spawn(watch(api, backoff, key, version, followed, touched))
             }
             Kind::Secret => {
                 let api: Api<Secret> = Api::namespaced(client, &key.namespace);
-                tokio::spawn(watch(api, key, version, followed, touched))
+                tokio::spawn(watch(api, backoff, key, version, followed, touched))
             }
         };
         AbortOnDropHandle::new(task)
@@ -143,6 +151,7 @@ fn leave(followed: &mut BTreeMap<Key, Followed>, pod: &PodUid, keep: impl Fn(&Ke
 /// Watches one object and touches its pods whenever it has another version than the one known.
 async fn watch<K>(
     api: Api<K>,
+    backoff: WatchBackoff,
     key: Key,
     mut version: Option<String>,
     followed: Arc<Mutex<BTreeMap<Key, Followed>>>,
@@ -151,7 +160,7 @@ async fn watch<K>(
     K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
-    let mut events = watcher(api, config).default_backoff().boxed();
+    let mut events = watcher(api, config).backoff(backoff).boxed();
     let mut listed = None;
     while let Some(event) = events.next().await {
         let now = match event {

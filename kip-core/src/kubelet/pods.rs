@@ -13,12 +13,13 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::backoff::WatchBackoff;
 use super::config::{KubeletConfig, PodsConfig};
 use super::demand;
 use super::handle::PodDriver;
 use super::registry::{Entry, PodRegistry, uid_of};
 use super::source::KubePodSource;
-use crate::driver::PodIntent;
+use crate::driver::{Clock, PodIntent};
 use crate::ids::PodUid;
 
 /// How long a renewal that was asked for may take before it is asked for again.
@@ -29,6 +30,7 @@ const RENEWAL_RETRY: Duration = Duration::from_secs(60);
 pub(crate) struct PodWatcher {
     api: Api<Pod>,
     config: Arc<KubeletConfig>,
+    clock: Arc<dyn Clock>,
     registry: Arc<PodRegistry>,
     driver: Arc<dyn PodDriver>,
     source: Arc<KubePodSource>,
@@ -41,6 +43,7 @@ impl PodWatcher {
     pub(crate) fn new(
         client: kube::Client,
         config: Arc<KubeletConfig>,
+        clock: Arc<dyn Clock>,
         registry: Arc<PodRegistry>,
         driver: Arc<dyn PodDriver>,
         source: Arc<KubePodSource>,
@@ -53,6 +56,7 @@ impl PodWatcher {
         Self {
             api,
             config,
+            clock,
             registry,
             driver,
             source,
@@ -64,12 +68,13 @@ impl PodWatcher {
     pub(crate) async fn run(mut self, synced: CancellationToken, shutdown: CancellationToken) {
         let selector = format!("spec.nodeName={}", self.config.name);
         let mut events = watcher(self.api.clone(), watcher::Config::default().fields(&selector))
-            .default_backoff()
+            .backoff(WatchBackoff::new(self.config.pods.watch_jitter))
             .boxed();
         let mut listing: Option<BTreeSet<PodUid>> = None;
         loop {
             let renewal = self.registry.next_renewal();
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 event = events.next() => match event {
                     Some(Ok(watcher::Event::Init)) => listing = Some(BTreeSet::new()),
@@ -102,9 +107,11 @@ impl PodWatcher {
                     None => return,
                 },
                 Some(uid) = self.touched.recv() => self.touch(&uid),
-                () = sleep_until(renewal.as_ref().map(|(at, _)| *at)) => {
-                    if let Some((_, uid)) = renewal {
-                        let again = Timestamp::now() + RENEWAL_RETRY;
+                () = self.registry.renewals_changed() => {}
+                () = sleep_until(&*self.clock, renewal.as_ref().map(|(at, _)| *at)) => {
+                    // The clock may have slept less than it was asked to.
+                    if let Some((_, uid)) = renewal.filter(|(at, _)| *at <= self.clock.now()) {
+                        let again = self.clock.now() + RENEWAL_RETRY;
                         self.registry.renewal_asked(&uid, again);
                         self.touch(&uid);
                     }
@@ -150,22 +157,23 @@ impl PodWatcher {
     }
 }
 
-async fn sleep_until(at: Option<Timestamp>) {
+async fn sleep_until(clock: &dyn Clock, at: Option<Timestamp>) {
     let Some(at) = at else {
         return std::future::pending().await;
     };
-    let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
-    tokio::time::sleep(wait).await;
+    let wait = Duration::try_from(at.duration_since(clock.now())).unwrap_or_default();
+    clock.sleep(wait).await;
 }
 
-/// What is wanted of a pod, or None when nothing is: it ended before this process saw it, or ended under this process's eyes.
+/// What is wanted of a pod, or None when nothing is: it has ended under this process's eyes. One that had ended before this process saw
+/// it needs no instance any more, should it still have one.
 fn intent(entry: &Entry, config: &PodsConfig, refresh: bool) -> Option<PodIntent> {
     let pod = &entry.pod;
     if let Some(deleted) = &pod.metadata.deletion_timestamp {
         return Some(PodIntent::Delete { deadline: deleted.0 });
     }
     if is_terminal(pod) {
-        return None;
+        return entry.told.is_none().then_some(PodIntent::Gone);
     }
     Some(match demand::demand(pod, config) {
         Ok(demand) => {
@@ -245,9 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_pod_is_not_run_again_after_a_restart() {
-        assert_eq!(decide(pod(json!({ "status": { "phase": "Succeeded" } }))), None);
-        assert_eq!(decide(pod(json!({ "status": { "phase": "Failed" } }))), None);
+    fn a_finished_pod_is_not_run_again_after_a_restart_and_its_instance_is_not_paid_for_until_a_sweep() {
+        for phase in ["Succeeded", "Failed"] {
+            let ended = pod(json!({ "status": { "phase": phase } }));
+            assert_eq!(decide(ended.clone()), Some(PodIntent::Gone));
+            let told = Entry {
+                told: Some(1),
+                ..entry(ended)
+            };
+            assert_eq!(intent(&told, &PodsConfig::default(), false), None);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::Notify;
 
 use crate::ids::PodUid;
 
@@ -12,6 +13,7 @@ use crate::ids::PodUid;
 #[derive(Debug, Default)]
 pub(crate) struct PodRegistry {
     pods: Mutex<BTreeMap<PodUid, Entry>>,
+    renewals: Notify,
 }
 
 /// One pod.
@@ -38,7 +40,7 @@ pub(crate) struct Built {
     pub(crate) previous_pod: i64,
     /// Fingerprint of the pod it was built from.
     pub(crate) fingerprint: u64,
-    /// When a token in it must be renewed.
+    /// When it must be built again: a token in it must be renewed, something could not be read, or the host runs another one.
     pub(crate) renew_at: Option<Timestamp>,
 }
 
@@ -132,9 +134,26 @@ impl PodRegistry {
         if let Some(entry) = self.locked().get_mut(uid) {
             entry.built = Some(built);
         }
+        self.renewals.notify_one();
     }
 
-    /// The next token to renew, and whose it is.
+    /// A host says that it runs this generation of the manifest. If it is newer than what was built here, another controller's manifest is
+    /// there, and one built on it is asked for.
+    pub(crate) fn observed(&self, uid: &PodUid, generation: u64, again_at: Timestamp) {
+        if let Some(built) = self.locked().get_mut(uid).and_then(|entry| entry.built.as_mut())
+            && built.manifest < generation
+        {
+            built.renew_at = Some(built.renew_at.map_or(again_at, |at| at.min(again_at)));
+            self.renewals.notify_one();
+        }
+    }
+
+    /// Completes when [`next_renewal`](Self::next_renewal) may be another one.
+    pub(crate) async fn renewals_changed(&self) {
+        self.renewals.notified().await;
+    }
+
+    /// The next manifest to build again, and whose it is.
     pub(crate) fn next_renewal(&self) -> Option<(Timestamp, PodUid)> {
         self.locked()
             .iter()
@@ -142,7 +161,7 @@ impl PodRegistry {
             .min()
     }
 
-    /// Puts a token's renewal off, because it was just asked for.
+    /// Puts a manifest's renewal off, because it was just asked for.
     pub(crate) fn renewal_asked(&self, uid: &PodUid, again_at: Timestamp) {
         if let Some(built) = self.locked().get_mut(uid).and_then(|entry| entry.built.as_mut()) {
             built.renew_at = Some(again_at);

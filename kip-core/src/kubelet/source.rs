@@ -1,8 +1,8 @@
 //! Kubernetes as the driver's source of pods: manifests, status, events, and the final delete.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::cells::CellAddresses;
@@ -25,7 +26,7 @@ use super::pods::fingerprint;
 use super::registry::{Built, Entry, PodRegistry};
 use super::salvage::Salvage;
 use super::status;
-use crate::driver::{PodNotice, PodSource};
+use crate::driver::{Clock, PodNotice, PodSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CellName, PodRef, PodUid};
 use crate::model::{PodManifest, PodPhase, PodReport};
@@ -36,23 +37,27 @@ use crate::runtime::CellEndpoint;
 const PACE: Duration = Duration::from_secs(2);
 /// A status another writer changed is put right no more often than this.
 const HEAL_PACE: Duration = Duration::from_secs(10);
-/// When a manifest is built again after something it needs could not be read.
+/// When a manifest is built again after something it needs could not be read, or because the host runs another controller's; and a status
+/// is written again that could not be.
 const REBUILD: Duration = Duration::from_secs(5);
 /// Name under which the pods' status is written.
 const MANAGER: &str = "kip";
 
-/// Kubernetes as the driver's source of pods. Made by `VirtualKubelet`.
+/// Kubernetes as the driver's source of pods. Made by `VirtualKubelet` or `PodController`.
 #[derive(Debug)]
 pub struct KubePodSource {
     client: Client,
     config: Arc<KubeletConfig>,
+    clock: Arc<dyn Clock>,
     registry: Arc<PodRegistry>,
     events: EventRecorder,
     live: LiveReferences,
     addresses: Arc<CellAddresses>,
     salvage: Arc<Salvage>,
-    driver: OnceLock<Arc<dyn PodDriver>>,
-    writers: Mutex<HashMap<PodUid, Arc<Writer>>>,
+    driver: Mutex<Option<Arc<dyn PodDriver>>>,
+    writers: Mutex<BTreeMap<PodUid, Arc<Writer>>>,
+    /// Writes that wait for their time. Ended when the source is detached.
+    tasks: Mutex<JoinSet<()>>,
     this: Weak<Self>,
 }
 
@@ -81,28 +86,57 @@ impl KubePodSource {
     pub(crate) fn new(
         client: Client,
         config: Arc<KubeletConfig>,
+        clock: Arc<dyn Clock>,
         registry: Arc<PodRegistry>,
         addresses: Arc<CellAddresses>,
         touched: mpsc::Sender<PodUid>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
-            events: EventRecorder::new(client.get(), config.name.clone()),
-            live: LiveReferences::new(client.clone(), touched),
+            events: EventRecorder::new(client.get(), config.name.clone(), Arc::clone(&clock)),
+            live: LiveReferences::new(client.clone(), touched, config.pods.watch_jitter),
             client,
             config,
+            clock,
             registry,
             addresses,
             salvage: Arc::default(),
-            driver: OnceLock::new(),
+            driver: Mutex::default(),
             writers: Mutex::default(),
+            tasks: Mutex::default(),
             this: this.clone(),
         })
     }
 
     /// Lets the source ask what a pod's cell has room for.
     pub(crate) fn attach(&self, driver: Arc<dyn PodDriver>) {
-        // A second driver for one source would be a bug of the embedder; the first one stays.
-        let _ = self.driver.set(driver);
+        *self.attached() = Some(driver);
+    }
+
+    /// Lets go of the driver and ends what was going on: the controller ends.
+    pub(crate) fn detach(&self) {
+        self.attached().take();
+        self.live.stop();
+        self.tasks().abort_all();
+    }
+
+    fn attached(&self) -> MutexGuard<'_, Option<Arc<dyn PodDriver>>> {
+        // It is only set, taken and cloned, so a panic elsewhere does not spoil it.
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn driver(&self) -> Option<Arc<dyn PodDriver>> {
+        self.attached().clone()
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        // A set of tasks is whole whatever its last user was doing.
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 
     /// The logs that are kept of pods that have ended.
@@ -114,7 +148,7 @@ impl KubePodSource {
     async fn keep_logs(&self, pod: &PodUid, report: &PodReport) {
         let ended = matches!(report.phase, PodPhase::Succeeded | PodPhase::Failed);
         let (Some(driver), Some(runtime), Some(cell), Some(address)) =
-            (self.driver.get(), &report.runtime, &report.cell, report.host_ip)
+            (self.driver(), &report.runtime, &report.cell, report.host_ip)
         else {
             return;
         };
@@ -160,16 +194,22 @@ impl KubePodSource {
         written.healing = true;
         let due = written.healed_at.map_or_else(Instant::now, |at| at + HEAL_PACE);
         drop(written);
-        tokio::spawn(async move {
-            tokio::time::sleep_until(due).await;
-            let mut written = writer.state.lock().await;
-            written.healing = false;
-            written.healed_at = Some(Instant::now());
-            let Some(report) = written.report.clone() else {
-                return;
-            };
-            if let Err(error) = this.write(&uid, &report).await {
-                tracing::debug!(pod = %uid, error = %error.chain(), "the pod's status could not be put right");
+        self.spawn(async move {
+            let mut due = due;
+            loop {
+                tokio::time::sleep_until(due).await;
+                let mut written = writer.state.lock().await;
+                written.healed_at = Some(Instant::now());
+                let outcome = match written.report.clone() {
+                    Some(report) => this.write(&uid, &report).await,
+                    None => Ok(()),
+                };
+                let Err(error) = outcome else {
+                    written.healing = false;
+                    return;
+                };
+                tracing::debug!(pod = %uid, error = %error.chain(), "the pod's status could not be put right; trying again");
+                due = Instant::now() + HEAL_PACE;
             }
         });
     }
@@ -180,7 +220,7 @@ impl KubePodSource {
             .is_some_and(|entry| self.change(uid, &entry, report).is_some())
     }
 
-    fn writers(&self) -> std::sync::MutexGuard<'_, HashMap<PodUid, Arc<Writer>>> {
+    fn writers(&self) -> MutexGuard<'_, BTreeMap<PodUid, Arc<Writer>>> {
         // Each critical section leaves the map consistent, so a panic elsewhere does not spoil it.
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -195,7 +235,7 @@ impl KubePodSource {
     /// The patch that makes the API's copy say what the report says.
     fn change(&self, uid: &PodUid, entry: &Entry, report: &PodReport) -> Option<Value> {
         let generation = acted_on(entry, report);
-        let wanted = status::project(&entry.pod, report, generation, Timestamp::now())?;
+        let wanted = status::project(&entry.pod, report, generation, self.clock.now())?;
         let nothing = PodStatus::default();
         status::patch(
             uid.as_str(),
@@ -241,20 +281,26 @@ impl KubePodSource {
     /// Writes the newest report that waits, when its turn has come.
     fn write_later(&self, uid: PodUid, writer: Arc<Writer>, due: Instant) {
         let Some(this) = self.this.upgrade() else { return };
-        tokio::spawn(async move {
-            tokio::time::sleep_until(due).await;
-            let mut written = writer.state.lock().await;
-            let Some(report) = written.waiting.take() else {
-                return;
-            };
-            match this.write(&uid, &report).await {
-                Ok(()) => {
-                    written.report = Some(report);
-                    written.at = Some(Instant::now());
-                }
-                Err(error) => {
-                    // The next step of the pod is written in any case; only this one's words are lost.
-                    tracing::debug!(pod = %uid, error = %error.chain(), "the pod's progress could not be written");
+        self.spawn(async move {
+            let mut due = due;
+            loop {
+                tokio::time::sleep_until(due).await;
+                let mut written = writer.state.lock().await;
+                // A newer step was written meanwhile.
+                let Some(report) = written.waiting.take() else {
+                    return;
+                };
+                match this.write(&uid, &report).await {
+                    Ok(()) => {
+                        written.report = Some(report);
+                        written.at = Some(Instant::now());
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::debug!(pod = %uid, error = %error.chain(), "the pod's progress could not be written; trying again");
+                        written.waiting = Some(report);
+                        due = Instant::now() + REBUILD;
+                    }
                 }
             }
         });
@@ -265,10 +311,22 @@ impl KubePodSource {
 fn acted_on(entry: &Entry, report: &PodReport) -> i64 {
     let newest = entry.pod.metadata.generation.unwrap_or(0);
     match (&entry.built, &report.runtime) {
-        (Some(built), Some(runtime)) if runtime.observed_generation < built.manifest => built.previous_pod,
+        (Some(built), Some(runtime)) if runtime.observed_generation != built.manifest => built.previous_pod,
         (Some(built), _) => built.pod,
         (None, _) => newest,
     }
+}
+
+/// The generation of a new manifest: above all that this controller built and above all that the host says it has, whoever built that, or
+/// the host would take it for an old one. The clock makes it differ from what another controller builds that the host has not told of yet;
+/// should that one's clock be ahead, [`PodRegistry::observed`] sees it as soon as the host tells.
+fn generation(built: Option<&Built>, report: Option<&PodReport>, now: Timestamp) -> u64 {
+    let clock = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    let own = built.map_or(0, |built| built.manifest);
+    let observed = report
+        .and_then(|report| report.runtime.as_ref())
+        .map_or(0, |runtime| runtime.observed_generation);
+    clock.max(own.max(observed).saturating_add(1))
 }
 
 /// Whether a report only tells how far the cell is on its way.
@@ -282,23 +340,29 @@ impl PodSource for KubePodSource {
         let gone =
             || Error::new(ErrorKind::NotFound, "build manifest", "the pod is gone").with_context("pod", pod);
         let entry = self.registry.get(pod).ok_or_else(gone)?;
+        let Some(driver) = self.driver() else {
+            // Without it the cell's size is not known, and the containers would be told a wrong one.
+            let stopping = Error::new(
+                ErrorKind::Unavailable,
+                "build manifest",
+                "the controller is stopping",
+            );
+            return Err(stopping.with_context("pod", pod));
+        };
         let references = References::of(&entry.pod);
-        let read = manifest::fetch(self.client.as_ref(), &entry.pod, &references).await?;
+        let read = manifest::fetch(self.client.as_ref(), &*self.clock, &entry.pod, &references).await?;
         let namespace = entry.pod.metadata.namespace.as_deref().unwrap_or_default();
         self.live.follow(pod, namespace, &read.resolved);
 
         let facts = CellFacts {
             host_ip,
             pod_ip: self.addresses.pod_ip(cell),
-            size: self.driver.get().and_then(|driver| driver.cell_size(pod)),
+            size: driver.cell_size(pod),
         };
         let outcome = manifest::build(&entry.pod, &read.resolved, &self.config.pods, &facts);
-        let now = Timestamp::now();
-        // Grows over restarts of this process too, as long as the clock does.
-        let clock = u64::try_from(now.as_millisecond()).unwrap_or(0);
-        let previous = entry.built.map_or(0, |built| built.manifest);
+        let now = self.clock.now();
         let mut manifest = outcome.manifest;
-        manifest.generation = clock.max(previous + 1);
+        manifest.generation = generation(entry.built.as_ref(), driver.report(pod).as_ref(), now);
         let pod_generation = entry.pod.metadata.generation.unwrap_or(0);
         let retry_at = outcome.retry.then(|| now + REBUILD);
         self.registry.built(
@@ -321,9 +385,16 @@ impl PodSource for KubePodSource {
         if self.registry.get(pod).is_none() {
             return Ok(());
         }
+        if let Some(runtime) = &report.runtime {
+            let again_at = self.clock.now() + REBUILD;
+            self.registry.observed(pod, runtime.observed_generation, again_at);
+        }
         let writer = Arc::clone(self.writers().entry(pod.clone()).or_default());
         let mut written = writer.state.lock().await;
-        if is_progress(report)
+        // Nobody is left to write later once the controller ends.
+        let connected = self.driver().is_some();
+        if connected
+            && is_progress(report)
             && written.report.as_ref().is_some_and(is_progress)
             && let Some(due) = written.at.map(|at| at + PACE).filter(|due| *due > Instant::now())
         {

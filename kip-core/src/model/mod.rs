@@ -20,6 +20,7 @@ pub use manifest::{
 pub use offering::{Architecture, CapacityType, Offering};
 pub use report::{
     AgentEvent, ContainerReport, ContainerState, PodPhase, PodReport, RuntimeReport, StartMarks, Termination,
+    Unheard,
 };
 pub use units::{Bytes, CpuMillis, Price};
 pub use verdict::Verdict;

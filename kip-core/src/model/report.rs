@@ -187,6 +187,19 @@ pub struct PodReport {
     pub disruption: Option<String>,
     /// When each stage of the cell was reached.
     pub marks: CellMarks,
+    /// Why nothing is heard of a host that may well run the pod. None: it is heard, or there is no such host. While it is set, a pod whose
+    /// status says that it runs is not told to have stopped.
+    pub unheard: Option<Unheard>,
+}
+
+/// Why nothing is heard of a host that may well run the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unheard {
+    /// The controller has just started and has not reached the host yet: there is nothing to say that is not said already.
+    NotYet,
+    /// The host does not answer, or not any more: the pod is told to run, and not as it should.
+    Silent,
 }
 
 impl PodReport {
@@ -203,6 +216,7 @@ impl PodReport {
             runtime: None,
             disruption: None,
             marks: CellMarks::default(),
+            unheard: None,
         }
     }
 }

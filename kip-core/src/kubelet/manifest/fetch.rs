@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{Fetched, References, Resolved, TokenWish};
+use crate::driver::Clock;
 use crate::error::Result;
 use crate::kubelet::errors::{api_error, is_missing, post};
 
@@ -47,7 +48,12 @@ pub(crate) struct Read {
 ///
 /// # Errors
 /// Only when the services of the namespace cannot be listed: every container sees them.
-pub(crate) async fn fetch(client: &kube::Client, pod: &Pod, references: &References) -> Result<Read> {
+pub(crate) async fn fetch(
+    client: &kube::Client,
+    clock: &dyn Clock,
+    pod: &Pod,
+    references: &References,
+) -> Result<Read> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut resolved = Resolved::default();
 
@@ -66,12 +72,13 @@ pub(crate) async fn fetch(client: &kube::Client, pod: &Pod, references: &Referen
     let (maps, found, tokens, services, of_account) = tokio::join!(
         join_all(references.config_maps.iter().map(|name| one(&config_maps, name))),
         join_all(references.secrets.iter().map(|name| one(&secrets, name))),
-        join_all(
-            references
-                .tokens
-                .iter()
-                .map(|wish| token(client, pod, &references.service_account, wish))
-        ),
+        join_all(references.tokens.iter().map(|wish| token(
+            client,
+            clock,
+            pod,
+            &references.service_account,
+            wish
+        ))),
         services(client, namespace, references.service_links),
         pull_secrets_of(&accounts, &references.service_account, own.is_empty()),
     );
@@ -135,6 +142,7 @@ where
 
 async fn token(
     client: &kube::Client,
+    clock: &dyn Clock,
     pod: &Pod,
     account: &str,
     wish: &TokenWish,
@@ -154,7 +162,7 @@ async fn token(
             },
         },
     });
-    let asked = Timestamp::now();
+    let asked = clock.now();
     match post::<TokenAnswer>(client, &path, &request).await {
         Ok(TokenAnswer { status }) => {
             Fetched::Found((status.token, renewal(asked, status.expiration_timestamp)))

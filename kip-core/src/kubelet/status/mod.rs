@@ -13,13 +13,19 @@ use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::pods::is_terminal;
-use crate::model::{PodPhase, PodReport};
+use crate::model::{PodPhase, PodReport, Unheard};
 
 pub(crate) use patch::patch;
 
-/// Reasons under which a pod without a report of its host may well be running on: its controller has just started and has not heard of the
-/// host yet, or the host is silent. Under all others there is no host, and the pod is on its way to another.
-const UNHEARD: [&str; 4] = ["", "Recovering", "AgentSilent", "Draining"];
+/// Whether a pod without a report of its host may well be running on: its controller has just started and has not heard of the host yet, or
+/// the host is silent. In all other cases there is no host, and the pod is on its way to another.
+fn unheard(report: &PodReport) -> Option<Unheard> {
+    report.unheard.or(match report.reason.as_str() {
+        "" | "Recovering" => Some(Unheard::NotYet),
+        "AgentSilent" | "Draining" => Some(Unheard::Silent),
+        _ => None,
+    })
+}
 
 /// The part of a pod's status that is Kip's to say. None when there is nothing to say: the API says already that the pod has ended, which
 /// never changes again; or it runs, and this controller has not heard of its host yet.
@@ -34,11 +40,12 @@ pub(crate) fn project(pod: &Pod, report: &PodReport, generation: i64, now: Times
     let now = super::node::seconds(now);
     let mut report = std::borrow::Cow::Borrowed(report);
     let runs = known.phase.as_deref() == Some("Running") && report.phase == PodPhase::Pending;
-    if runs && report.runtime.is_none() && UNHEARD.contains(&report.reason.as_str()) {
-        if matches!(report.reason.as_str(), "" | "Recovering") {
-            return None;
+    if runs && report.runtime.is_none() {
+        match unheard(&report) {
+            Some(Unheard::NotYet) => return None,
+            Some(Unheard::Silent) => report.to_mut().phase = PodPhase::Running,
+            None => {}
         }
-        report.to_mut().phase = PodPhase::Running;
     }
     let report = report.as_ref();
     let (init_container_statuses, container_statuses) = containers::project(pod, &known, report);
