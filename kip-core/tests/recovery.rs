@@ -207,7 +207,7 @@ async fn a_lost_record_store_does_not_lose_the_pods_because_instances_carry_tags
     );
     world.crash().await;
     for record in world.store.list().await.expect("lists") {
-        world.store.remove(&record.name()).await.expect("removes");
+        world.store.remove(record.name()).await.expect("removes");
     }
     let handle = world.start().expect("starts");
     assert!(

@@ -10,7 +10,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kip_core::ErrorKind;
 use kip_core::ids::InstanceId;
-use kip_core::machine::{Action, EDGES, Event, Failure, Phase, PodState, StepConfig, Wanted, project, step};
+use kip_core::machine::{
+    Action, EDGES, Event, Failure, Phase, PodState, StepConfig, Wanted, project, recover, step,
+};
 use kip_core::model::{Instance, PodPhase, RuntimeReport};
 use kip_core::sizing::{Choice, NoFit};
 use support::{at, config, instance, offering, pod, report, run_wanted};
@@ -112,7 +114,18 @@ fn observed(result: Result<Instance, ErrorKind>) -> Event {
 }
 
 fn reported(report: Arc<RuntimeReport>) -> Event {
-    Event::Reported { attempt: 1, report }
+    reported_by(1, report)
+}
+
+fn reported_by(attempt: u32, report: Arc<RuntimeReport>) -> Event {
+    Event::Reported { attempt, report }
+}
+
+/// What an agent says whose pod it was told to stop, and that has stopped.
+fn stopped() -> Arc<RuntimeReport> {
+    let mut stopped = (*report(Some(0), "p")).clone();
+    stopped.stopping = true;
+    Arc::new(stopped)
 }
 
 fn empty() -> Event {
@@ -154,9 +167,36 @@ fn terminating() -> Life {
 fn backing_off() -> Life {
     launching().on(launched(Err(ErrorKind::PermissionDenied)))
 }
-fn interrupted() -> Life {
-    connecting().after(60).on(Event::Interrupted {
+fn interruption() -> Event {
+    Event::Interrupted {
         instance: InstanceId::new("i-1"),
+        deadline: at(180),
+        reason: "spot".into(),
+    }
+}
+/// About attempt 2: the replacement of an interrupted cell.
+fn launched_again() -> Event {
+    Event::Launched {
+        attempt: 2,
+        result: Ok(instance("i-2", at(60))),
+    }
+}
+fn replacement_is_up() -> Life {
+    running()
+        .after(60)
+        .on(interruption())
+        .on(placed())
+        .on(launched_again())
+        .on(reported_by(2, Arc::new(RuntimeReport::default())))
+}
+fn interrupted_again() -> Life {
+    let life = connecting()
+        .after(60)
+        .on(interruption())
+        .on(placed())
+        .on(launched_again());
+    life.on(Event::Interrupted {
+        instance: InstanceId::new("i-2"),
         deadline: at(180),
         reason: "spot".into(),
     })
@@ -198,8 +238,11 @@ fn is_terminate(action: &Action) -> bool {
 fn is_remove(action: &Action) -> bool {
     matches!(action, Action::Remove { .. })
 }
+fn is_warning(action: &Action) -> bool {
+    matches!(action, Action::Notify(notice) if notice.warning)
+}
 fn is_disconnect(action: &Action) -> bool {
-    matches!(action, Action::Disconnect)
+    matches!(action, Action::Disconnect { .. })
 }
 
 const ROWS: &[Row] = &[
@@ -243,7 +286,7 @@ const ROWS: &[Row] = &[
         launching,
         || launched(Err(ErrorKind::QuotaExceeded)),
         Phase::BackingOff,
-        is_remove,
+        is_warning,
     ),
     (
         "a launch that is not wanted any more is undone",
@@ -361,12 +404,43 @@ const ROWS: &[Row] = &[
         || terminating().on(terminated(Ok(()))).after(30).on(Event::Woke),
         || terminated(Err(ErrorKind::NotFound)),
         Phase::BackingOff,
-        is_remove,
+        is_publish,
     ),
     (
         "after an interruption there is none",
-        || interrupted().on(Event::Woke),
-        || terminated(Err(ErrorKind::NotFound)),
+        || interrupted_again().after(30).on(Event::Woke),
+        || Event::Terminated {
+            attempt: 2,
+            result: Err(failure(ErrorKind::NotFound)),
+        },
+        Phase::Pending,
+        is_place,
+    ),
+    (
+        "an interrupted boot is replaced at once",
+        || booting().after(60),
+        interruption,
+        Phase::Pending,
+        is_place,
+    ),
+    (
+        "an interrupted cell nobody told anything is replaced at once",
+        || connecting().after(60),
+        interruption,
+        Phase::Pending,
+        is_terminate,
+    ),
+    (
+        "a cell interrupted while it is told is stopped, and replaced at once",
+        || deploying().after(60),
+        interruption,
+        Phase::Pending,
+        is_stop,
+    ),
+    (
+        "an interrupted pod is stopped, and replaced at once",
+        || running().after(60),
+        interruption,
         Phase::Pending,
         is_place,
     ),
@@ -410,6 +484,98 @@ fn every_edge_has_a_row_and_every_row_is_an_edge() {
     }
     let edges: BTreeSet<_> = EDGES.iter().map(|edge| (edge.from, edge.to)).collect();
     assert_eq!(seen, edges);
+}
+
+#[test]
+fn a_replacement_is_told_only_when_the_interrupted_cell_can_run_nothing_any_more() {
+    let life = replacement_is_up();
+    assert_eq!(life.phase(), Phase::Connecting, "or two instances run one pod");
+    assert_eq!(project(&life.state).reason, "Replacing");
+    assert!(project(&life.state).disruption.is_some(), "users see why");
+    let life = life.on(reported(stopped()));
+    assert!(
+        life.asks_for(is_terminate) && !life.asks_for(is_deploy),
+        "{:?}",
+        life.actions
+    );
+    let life = life.on(terminated(Ok(())));
+    assert!(
+        life.asks_for(is_deploy),
+        "ended there and going down: {:?}",
+        life.actions
+    );
+}
+
+#[test]
+fn a_replacement_waits_for_an_interrupted_cell_that_is_silent_until_it_is_gone() {
+    let life = replacement_is_up()
+        .after(40)
+        .on(Event::Woke)
+        .on(terminated(Ok(())));
+    assert!(
+        !life.asks_for(is_deploy),
+        "it may still run the pod: {:?}",
+        life.actions
+    );
+    let life = life
+        .after(60)
+        .on(Event::Woke)
+        .on(terminated(Err(ErrorKind::NotFound)));
+    assert!(life.asks_for(is_deploy), "{:?}", life.actions);
+}
+
+#[test]
+fn a_pod_that_ends_by_itself_while_it_is_interrupted_is_not_run_again() {
+    let life = replacement_is_up().on(reported(report(Some(0), "p")));
+    assert_eq!(life.phase(), Phase::Terminating);
+    assert_eq!(project(&life.state).phase, PodPhase::Succeeded);
+}
+
+#[test]
+fn a_pod_deleted_while_it_is_replaced_leaves_neither_instance_nor_record() {
+    let life = replacement_is_up().on(deleted(70));
+    let life = life.after(60).on(Event::Woke).on(Event::Terminated {
+        attempt: 2,
+        result: Err(failure(ErrorKind::NotFound)),
+    });
+    assert_eq!(life.phase(), Phase::Finished);
+    assert!(
+        !life.asks_for(is_remove),
+        "the first instance is not gone: {:?}",
+        life.actions
+    );
+    let life = life.on(Event::Woke).on(terminated(Err(ErrorKind::NotFound)));
+    assert!(life.asks_for(is_remove), "{:?}", life.actions);
+    assert_eq!(life.state.instances().count(), 0);
+}
+
+#[test]
+fn the_record_of_a_replacement_names_the_instance_it_replaces_or_a_crash_forgets_it() {
+    let life = replacement_is_up();
+    let record = life.state.record().expect("a record");
+    let replaced = record.replaces.as_ref().expect("named");
+    assert_eq!((replaced.attempt, replaced.instance.as_str()), (1, "i-1"));
+    let again = recover(&life.cfg, (**record).clone(), None, life.now);
+    assert_eq!(again.instances().count(), 2);
+}
+
+#[test]
+fn what_a_pod_came_to_survives_a_restart_while_its_instance_is_terminated() {
+    let life = running()
+        .on(reported(report(Some(3), "p")))
+        .after(31)
+        .on(Event::Woke);
+    let record = life.state.record().expect("a record");
+    let again = recover(&life.cfg, (**record).clone(), None, life.now);
+    assert_eq!(project(&again).phase, PodPhase::Failed, "or it runs again");
+}
+
+#[test]
+fn the_attempt_is_counted_on_over_a_restart_or_two_instances_share_a_token() {
+    let life = backing_off();
+    let record = life.state.record().expect("kept");
+    let again = recover(&life.cfg, (**record).clone(), None, life.now);
+    assert_eq!(again.pod.attempt, 1);
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub(super) struct Slot {
     pub(super) inbox: VecDeque<Event>,
     /// The store's version of the record, empty when there is none.
     pub(super) version: String,
-    /// The task that follows the agent.
-    pub(super) watch: Option<AbortHandle>,
+    /// The tasks that follow agents, by attempt.
+    pub(super) watches: BTreeMap<u32, AbortHandle>,
     /// Whether a task publishes this pod's reports; it takes the newest until there is no newer one.
     pub(super) is_publishing: bool,
 }
@@ -48,7 +48,7 @@ impl Slot {
             state,
             inbox: VecDeque::new(),
             version,
-            watch: None,
+            watches: BTreeMap::new(),
             is_publishing: false,
         }
     }

@@ -100,7 +100,7 @@ impl Core {
             state.pod.published = slot.state.pod.published;
             let mut new = Slot::new(state, version);
             new.inbox = std::mem::take(&mut slot.inbox);
-            new.watch = slot.watch.take();
+            new.watches = std::mem::take(&mut slot.watches);
             new.is_publishing = slot.is_publishing;
             *slot = new;
         }

@@ -12,6 +12,10 @@ use crate::model::CellRecord;
 
 /// A record as it is found in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are sound, and a box would cost each of them"
+)]
 pub enum StoredCell {
     /// It is as a controller wrote it.
     Sound(CellRecord),

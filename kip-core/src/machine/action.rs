@@ -76,7 +76,10 @@ pub enum Action {
         patience: Duration,
     },
     /// Stop following.
-    Disconnect,
+    Disconnect {
+        /// Which cell.
+        attempt: u32,
+    },
     /// Fetch the manifest and tell the agent to run it: answers `Deployed`.
     Deploy {
         /// Which cell.

@@ -96,6 +96,7 @@ pub const EDGES: &[Edge] = &[
     ),
     edge(Phase::Launching, Phase::Finished, "ended without instance"),
     edge(Phase::Booting, Phase::Connecting, "address known"),
+    edge(Phase::Booting, Phase::Pending, "interrupted, replaced at once"),
     edge(
         Phase::Booting,
         Phase::Terminating,
@@ -113,6 +114,7 @@ pub const EDGES: &[Edge] = &[
         Phase::Terminating,
         "deadline, instance lost, or not wanted",
     ),
+    edge(Phase::Connecting, Phase::Pending, "interrupted, replaced at once"),
     edge(Phase::Deploying, Phase::Running, "agent has the pod"),
     edge(Phase::Deploying, Phase::Draining, "to be stopped"),
     edge(
@@ -120,6 +122,8 @@ pub const EDGES: &[Edge] = &[
         Phase::Terminating,
         "deadline, instance lost, or ended",
     ),
+    edge(Phase::Deploying, Phase::Pending, "interrupted, replaced at once"),
+    edge(Phase::Running, Phase::Pending, "interrupted, replaced at once"),
     edge(Phase::Running, Phase::Deploying, "agent lost the pod"),
     edge(Phase::Running, Phase::Draining, "to be stopped"),
     edge(

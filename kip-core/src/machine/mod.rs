@@ -36,8 +36,8 @@ pub use event::{Event, Failure};
 pub use recover::recover;
 pub use state::{
     After, BackingOff, Booting, Call, Cell, Connecting, Deploying, DrainCause, Draining, Finished,
-    LaunchCall, Launching, Link, Pending, Pod, PodState, Release, Running, Setback, SetbackKind, Stage,
-    Terminating, Verdict, Waiting, Wanted,
+    LaunchCall, Launching, Link, Outgoing, Pending, Pod, PodState, Release, Running, Setback, SetbackKind,
+    Stage, Terminating, Verdict, Waiting, Wanted,
 };
 pub use status::project;
 pub use step::{Step, step};

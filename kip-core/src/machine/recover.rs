@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::backoff::after;
 use super::config::StepConfig;
 use super::state::{
-    After, Booting, Call, Cell, Connecting, LaunchCall, Launching, Link, PodState, Running, Setback,
-    SetbackKind, Stage, Terminating,
+    After, Booting, Call, Cell, Connecting, LaunchCall, Launching, Link, Outgoing, PodState, Running,
+    Setback, SetbackKind, Stage, Terminating,
 };
-use crate::model::{CellPhase, CellRecord, Instance};
+use crate::model::{CellPhase, CellRecord, Ending, Instance, Replaced};
 
 /// The state of a pod as far as its record tells, before the source has spoken. `found` is the instance that the cloud lists under
 /// the record's id or token, if it does: a list that lags proves nothing, so absence changes nothing here.
@@ -23,8 +23,39 @@ pub fn recover(cfg: &StepConfig, record: CellRecord, found: Option<&Instance>, n
     state.pod.marks = record.marks;
     // What the agent told before we came was told by a controller before us.
     state.pod.told_events = None;
+    if let Some(Ending::Over(Some(verdict))) = &record.ending {
+        state.pod.verdict = Some(verdict.clone());
+    }
+    state.pod.outgoing = record
+        .replaces
+        .clone()
+        .map(|replaced| Box::new(outgoing(cfg, replaced, &record, now)));
     state.stage = stage(cfg, record, found, now);
     state
+}
+
+/// The instance an interrupted attempt left behind. What was done about it is not recorded, and everything done is safe to repeat.
+fn outgoing(cfg: &StepConfig, replaced: Replaced, record: &CellRecord, now: Timestamp) -> Outgoing {
+    let kill_at = after(now, cfg.stop_grace);
+    Outgoing {
+        replaced,
+        // It was there when the next attempt was decided.
+        absence_counts_at: after(record.issued_at, cfg.consistency),
+        why: "The cloud took the instance back.".into(),
+        kill_at,
+        deadline: after(kill_at, cfg.stop_margin),
+        link: Link::Down {
+            tries: 0,
+            redial_at: now,
+            problem: "not dialled yet".into(),
+        },
+        stop: Call::Idle,
+        // Another attempt was told to run the pod, and it was not before this one had ended.
+        has_ended: record.phase == CellPhase::Running,
+        terminating_since: None,
+        terminate: Call::Idle,
+        accepted: false,
+    }
 }
 
 fn stage(cfg: &StepConfig, mut record: CellRecord, found: Option<&Instance>, now: Timestamp) -> Stage {
@@ -48,6 +79,7 @@ fn stage(cfg: &StepConfig, mut record: CellRecord, found: Option<&Instance>, now
         });
     };
     let (phase, address) = (record.phase, record.addresses.management);
+    let is_over = matches!(record.ending, Some(Ending::Over(_)));
     let cell = Cell {
         record: Arc::new(record),
         instance,
@@ -60,10 +92,14 @@ fn stage(cfg: &StepConfig, mut record: CellRecord, found: Option<&Instance>, now
     match (phase, address) {
         (CellPhase::Terminating, _) => Stage::Terminating(Terminating {
             cell,
-            after: After::Retry(Setback {
-                kind: SetbackKind::Lost,
-                message: "The cell was being terminated when the controller restarted.".into(),
-            }),
+            after: if is_over {
+                After::Finish
+            } else {
+                After::Retry(Setback {
+                    kind: SetbackKind::Lost,
+                    message: "The cell was being terminated when the controller restarted.".into(),
+                })
+            },
             since: now,
             accepted: false,
             call: Call::Idle,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::ids::InstanceId;
-use crate::model::CellRecord;
+use crate::model::{CellRecord, Replaced};
 use crate::runtime::CellEndpoint;
 use crate::sizing::NoFit;
 
@@ -231,6 +231,42 @@ pub struct Draining {
     pub deadline: Timestamp,
     /// The stop.
     pub stop: Call,
+}
+
+/// The instance of an earlier attempt on its way out, while the next attempt is made beside it: the replacement of an interrupted
+/// cell. The next one is not told to run the pod before [`is_over`](Self::is_over).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    /// Which instance, and where its agent is.
+    pub replaced: Replaced,
+    /// From then on the provider's `NotFound` is believed.
+    pub absence_counts_at: Timestamp,
+    /// Why it goes.
+    pub why: String,
+    /// When its agent kills the containers.
+    pub kill_at: Timestamp,
+    /// Then it is terminated, confirmed or not.
+    pub deadline: Timestamp,
+    /// The connection.
+    pub link: Link,
+    /// The stop.
+    pub stop: Call,
+    /// Whether it runs nothing any more, or never did: its agent said so.
+    pub has_ended: bool,
+    /// Since when it is being terminated.
+    pub terminating_since: Option<Timestamp>,
+    /// The repeated terminate.
+    pub terminate: Call,
+    /// Whether the provider accepted a terminate.
+    pub accepted: bool,
+}
+
+impl Outgoing {
+    /// Whether the pod cannot run there any more: its agent said it has ended, and the provider takes the instance down. Anything less
+    /// waits until the provider says the instance is gone.
+    pub fn is_over(&self) -> bool {
+        self.has_ended && self.accepted
+    }
 }
 
 /// What comes after the instance is gone.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::edges::Phase;
 pub use super::stages::{
     After, BackingOff, Booting, Call, Cell, Connecting, Deploying, DrainCause, Draining, Finished,
-    LaunchCall, Launching, Link, Pending, Running, Setback, SetbackKind, Terminating, Waiting,
+    LaunchCall, Launching, Link, Outgoing, Pending, Running, Setback, SetbackKind, Terminating, Waiting,
 };
 use crate::ids::{InstanceId, PodRef};
 pub use crate::model::Verdict;
@@ -94,6 +94,10 @@ pub struct Pod {
     pub release: Release,
     /// Marks of the newest cell, kept after it is gone.
     pub marks: CellMarks,
+    /// The record between attempts, as it is in the store: the next attempt overwrites it, the end removes it.
+    pub kept: Option<Arc<CellRecord>>,
+    /// The instance of an earlier attempt that is still on its way out.
+    pub outgoing: Option<Box<Outgoing>>,
 }
 
 /// Where a pod is in its life, with what is known only there.
@@ -155,6 +159,8 @@ impl PodState {
                     seen_at: Some(now),
                     ..CellMarks::default()
                 },
+                kept: None,
+                outgoing: None,
             },
             stage: Stage::Pending(Pending {
                 since: now,
@@ -170,10 +176,10 @@ impl PodState {
         self.stage.phase()
     }
 
-    /// The durable record, while there is one.
+    /// The durable record, while there is one: of the attempt under way, or of the last one.
     pub fn record(&self) -> Option<&Arc<CellRecord>> {
         match &self.stage {
-            Stage::Pending(_) | Stage::BackingOff(_) | Stage::Finished(_) => None,
+            Stage::Pending(_) | Stage::BackingOff(_) | Stage::Finished(_) => self.pod.kept.as_ref(),
             Stage::Launching(s) => Some(&s.record),
             Stage::Booting(s) => Some(&s.cell.record),
             Stage::Connecting(s) => Some(&s.cell.record),
@@ -195,6 +201,16 @@ impl PodState {
             Stage::Draining(s) => Some(&s.cell.instance),
             Stage::Terminating(s) => Some(&s.cell.instance),
         }
+    }
+
+    /// Every instance that may exist: of the attempt under way, and of one before that is on its way out.
+    pub fn instances(&self) -> impl Iterator<Item = &InstanceId> {
+        let outgoing = self
+            .pod
+            .outgoing
+            .as_ref()
+            .map(|outgoing| &outgoing.replaced.instance);
+        self.instance().into_iter().chain(outgoing)
     }
 
     /// Where the agent is, while it holds the pod or is about to.

@@ -1,6 +1,8 @@
 //! What Kubernetes is told: a projection of the state, never stored by itself.
 
-use super::state::{After, DrainCause, Link, Pod, PodState, Stage, Verdict, Waiting, Wanted};
+use super::state::{
+    After, Connecting, DrainCause, Draining, Link, Pod, PodState, Stage, Verdict, Waiting, Wanted,
+};
 use crate::model::{CellRecord, ContainerReport, ContainerState, PodPhase, PodReport, RuntimeReport};
 
 /// What Kubernetes is told about a pod in this state.
@@ -29,6 +31,14 @@ pub fn project(state: &PodState) -> PodReport {
             PodPhase::Pending,
             "Booting",
             format!("Instance {} has no address yet.", s.cell.instance),
+        ),
+        Stage::Connecting(Connecting {
+            link: Link::Up { .. },
+            ..
+        }) if pod.outgoing.is_some() => PodReport::new(
+            PodPhase::Pending,
+            "Replacing",
+            "The new cell is up. It is told to run the pod as soon as the interrupted one has ended.",
         ),
         Stage::Connecting(s) => {
             let message = format!("Waiting for the agent on {} at {}.", s.cell.instance, s.address);
@@ -78,8 +88,20 @@ pub fn project(state: &PodState) -> PodReport {
             .verdict
             .as_ref()
             .and_then(|verdict| verdict.disruption.clone());
+    } else if let Some(outgoing) = &pod.outgoing {
+        report.disruption = Some(outgoing.why.clone());
+    } else if let Stage::Draining(Draining {
+        cause: DrainCause::Interrupted(why),
+        ..
+    }) = &state.stage
+    {
+        report.disruption = Some(why.clone());
     }
-    if let Some(record) = state.record() {
+    let is_live = !matches!(
+        state.stage,
+        Stage::Pending(_) | Stage::BackingOff(_) | Stage::Finished(_)
+    );
+    if let (Some(record), true) = (state.record(), is_live) {
         name_cell(&mut report, record);
     }
     report

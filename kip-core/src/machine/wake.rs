@@ -77,7 +77,21 @@ pub(crate) fn wake_at(cfg: &StepConfig, state: &PodState, now: Timestamp) -> Opt
             }
         }
         Stage::BackingOff(s) => wake.at(s.until),
+        Stage::Finished(s) if pod.kept.is_some() => wake.at(after(s.since, cfg.publish_patience)),
         Stage::Finished(_) => {}
+    }
+    if let Some(old) = &pod.outgoing {
+        wake.idle();
+        wake.call(&old.terminate);
+        match old.terminating_since {
+            None => {
+                wake.at(old.deadline);
+                wake.call(&old.stop);
+                wake.link(cfg, &old.link);
+            }
+            Some(since) if is_to_release(pod) => wake.at(after(since, cfg.release_patience)),
+            Some(_) => {}
+        }
     }
     if let (Some(since), true) = (pod.final_since, is_to_release(pod)) {
         wake.at(after(since, cfg.publish_patience));

@@ -174,24 +174,6 @@ impl CellRecord {
         }
     }
 
-    /// The record of the next attempt for the same pod, in the place of this one.
-    #[must_use]
-    pub fn again(&self, token: LaunchToken, offering: OfferingId, price: Price, issued_at: Timestamp) -> Self {
-        Self {
-            version: self.version.clone(),
-            ..Self::intent(
-                self.pod.clone(),
-                self.node.clone(),
-                self.cluster.clone(),
-                self.attempt.saturating_add(1),
-                token,
-                offering,
-                price,
-                issued_at,
-            )
-        }
-    }
-
     /// The name of this attempt's host: what its certificate says and what people see in the cloud. Another attempt has another.
     pub fn host(&self) -> CellName {
         self.token.host_name()
@@ -200,10 +182,18 @@ impl CellRecord {
     /// What shows that the record was not written by a controller, if anything does. Such a record is never acted on.
     pub fn problem(&self) -> Option<String> {
         if self.name != CellName::of_pod(&self.pod.uid) {
-            return Some(format!("the name {} does not belong to pod {}", self.name, self.pod.uid));
+            return Some(format!(
+                "the name {} does not belong to pod {}",
+                self.name, self.pod.uid
+            ));
         }
-        let token =
-            LaunchToken::derive(&self.cluster, &self.node, &self.pod.uid, self.attempt, &self.offering);
+        let token = LaunchToken::derive(
+            &self.cluster,
+            &self.node,
+            &self.pod.uid,
+            self.attempt,
+            &self.offering,
+        );
         if self.token != token {
             return Some("the launch token does not belong to pod, attempt and offering".into());
         }
@@ -225,7 +215,9 @@ impl CellRecord {
         let mut parts = vec![
             self.token.to_string(),
             self.phase.as_str().to_owned(),
-            self.instance.as_ref().map_or_else(String::new, ToString::to_string),
+            self.instance
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
             text(self.addresses.management),
             text(self.addresses.pod),
         ];

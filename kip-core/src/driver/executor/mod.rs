@@ -113,8 +113,9 @@ impl Core {
                 endpoint,
                 patience,
             } => self.follow(key, attempt, endpoint, patience),
-            Action::Disconnect => {
-                if let Some(watch) = self.slots().get_mut(key).and_then(|slot| slot.watch.take()) {
+            Action::Disconnect { attempt } => {
+                let mut slots = self.slots();
+                if let Some(watch) = slots.get_mut(key).and_then(|slot| slot.watches.remove(&attempt)) {
                     watch.abort();
                 }
             }
@@ -182,7 +183,7 @@ impl Core {
             .get(key)
             .is_some_and(|slot| slot.inbox.is_empty() || is_gone(slot))
         {
-            if let Some(watch) = slots.remove(key).and_then(|slot| slot.watch) {
+            for watch in slots.remove(key).into_iter().flat_map(|slot| slot.watches.into_values()) {
                 watch.abort();
             }
             self.timers.set(key, None);
@@ -237,7 +238,7 @@ impl Core {
             core.deliver(&own_key, Event::Disconnected { attempt, failure });
         });
         let mut slots = self.slots();
-        let before = slots.get_mut(key).and_then(|slot| slot.watch.replace(watch));
+        let before = slots.get_mut(key).and_then(|slot| slot.watches.insert(attempt, watch));
         if let Some(before) = before {
             before.abort();
         }

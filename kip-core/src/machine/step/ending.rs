@@ -93,7 +93,8 @@ impl Turn<'_> {
         }
         if let Some(address) = s.address {
             let patience = self.cfg.redial_patience;
-            self.keep_linked(&mut s.link, &s.cell, address, patience);
+            let endpoint = s.cell.endpoint(address);
+            self.keep_linked(&mut s.link, s.cell.record.attempt, &endpoint, patience);
         }
         Stage::Draining(s)
     }
@@ -169,7 +170,8 @@ impl Turn<'_> {
             After::Finish => Ending::Over(self.pod.verdict.clone()),
             After::Retry(_) => Ending::Again,
         });
-        self.act(Action::Disconnect);
+        let attempt = cell.record.attempt;
+        self.act(Action::Disconnect { attempt });
         self.visible = true;
         self.pod.refresh = false;
         Stage::Terminating(Terminating {
@@ -263,12 +265,11 @@ impl Turn<'_> {
 
     /// The provider said that the instance is gone: only now its id may be forgotten.
     fn gone(&mut self, s: Terminating) -> Stage {
-        self.act(Action::Remove {
-            cell: s.cell.record.name.clone(),
-        });
+        self.pod.kept = Some(s.cell.record);
         match s.after {
-            After::Finish => self.finish(),
-            After::Retry(_) if self.pod.must_end() => self.finish(),
+            After::Finish | After::Retry(_) if self.pod.must_end() => self.finish(),
+            // Ended by a controller before us for a reason that the source does not know of: then it is to run.
+            After::Finish => self.fresh_pending(),
             After::Retry(cause) => self.back_off(cause),
         }
     }

@@ -194,9 +194,7 @@ impl Turn<'_> {
 
     /// No instance came of it, and none can any more. `cause` None is: elsewhere, at once.
     fn no_instance(&mut self, s: &Launching, cause: Option<Setback>) -> Stage {
-        self.act(Action::Remove {
-            cell: s.record.name.clone(),
-        });
+        self.pod.kept = Some(Arc::clone(&s.record));
         if self.pod.must_end() {
             return self.finish();
         }

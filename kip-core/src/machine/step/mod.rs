@@ -2,6 +2,7 @@
 
 mod ending;
 mod launching;
+mod outgoing;
 mod running;
 mod starting;
 mod waiting;
@@ -72,6 +73,15 @@ impl Turn<'_> {
         if let Some(attempt) = about(&event)
             && attempt_of(&stage) != Some(attempt)
         {
+            if self
+                .pod
+                .outgoing
+                .as_ref()
+                .is_some_and(|outgoing| outgoing.replaced.attempt == attempt)
+            {
+                self.on_outgoing(event);
+                return stage;
+            }
             return self.ignore(stage, "it is about another cell");
         }
         match event {
@@ -115,6 +125,7 @@ impl Turn<'_> {
     /// Draws the consequences of where things stand now, until nothing changes any more.
     fn advance(&mut self, mut stage: Stage) -> Stage {
         self.judge(&stage);
+        self.advance_outgoing();
         loop {
             let before = stage.phase();
             stage = match stage {
@@ -128,9 +139,7 @@ impl Turn<'_> {
                 Stage::Terminating(s) => self.advance_terminating(s),
                 Stage::BackingOff(s) => self.advance_backing_off(s),
                 Stage::Finished(s) => {
-                    if matches!(self.pod.wanted, Wanted::Gone) {
-                        self.act(Action::Forget);
-                    }
+                    self.let_go(s.since);
                     return Stage::Finished(s);
                 }
             };
@@ -211,6 +220,16 @@ impl Turn<'_> {
         if !matches!(self.pod.wanted, Wanted::Deleted { .. }) || self.pod.release != Release::No {
             return;
         }
+        let may_still_run = self.pod.outgoing.as_ref().is_some_and(|outgoing| {
+            let patience = self.cfg.release_patience;
+            !outgoing.accepted
+                && outgoing
+                    .terminating_since
+                    .is_none_or(|since| self.now < after(since, patience))
+        });
+        if may_still_run {
+            return;
+        }
         let settled = match stage {
             Stage::Finished(_) => true,
             // Nothing was ever told to run, and the record, saved as terminating, outlives the pod.
@@ -265,6 +284,27 @@ impl Turn<'_> {
         change(new);
         new.marks = self.pod.marks;
         self.act(Action::Save(Arc::clone(record)));
+    }
+
+    /// Nothing more is tried: the record goes once no instance is left, and the pod is forgotten once its source has.
+    fn let_go(&mut self, since: Timestamp) {
+        // Taken over by a controller that has not heard of the pod: the record says how it ended, so it stays until the source has spoken.
+        if self.pod.outgoing.is_some() || self.pod.is_held() {
+            return;
+        }
+        // The same while the source may not have it yet: a crash now would run the pod again.
+        let must_publish = matches!(self.pod.wanted, Wanted::Run { .. }) && !self.is_published();
+        if must_publish && self.now < after(since, self.cfg.publish_patience) {
+            return;
+        }
+        if let Some(kept) = self.pod.kept.take() {
+            self.act(Action::Remove {
+                cell: kept.name.clone(),
+            });
+        }
+        if matches!(self.pod.wanted, Wanted::Gone) {
+            self.act(Action::Forget);
+        }
     }
 
     /// Decides how the pod ended, unless that is decided.

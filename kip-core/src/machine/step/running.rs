@@ -81,7 +81,8 @@ impl Turn<'_> {
         }
         if let Some(address) = s.address {
             let patience = self.cfg.redial_patience;
-            self.keep_linked(&mut s.link, &s.cell, address, patience);
+            let endpoint = s.cell.endpoint(address);
+            self.keep_linked(&mut s.link, s.cell.record.attempt, &endpoint, patience);
             self.keep_updated(&mut s, address);
         }
         Stage::Running(s)
@@ -265,16 +266,16 @@ impl Turn<'_> {
         let is_ours = |cell: &Cell| cell.instance == *instance;
         match stage {
             Stage::Booting(s) if is_ours(&s.cell) && self.pod.may_run() => {
-                self.fail_cell(s.cell, SetbackKind::Interrupted, reason)
+                self.interrupt(s.cell, None, None, deadline, reason)
             }
             Stage::Connecting(s) if is_ours(&s.cell) && self.pod.may_run() => {
-                self.fail_cell(s.cell, SetbackKind::Interrupted, reason)
+                self.interrupt(s.cell, Some(s.address), None, deadline, reason)
             }
             Stage::Deploying(s) if is_ours(&s.cell) && self.pod.may_run() => {
-                self.interrupt(s.cell, Some(s.address), s.link, deadline, reason)
+                self.interrupt(s.cell, Some(s.address), Some(s.link), deadline, reason)
             }
             Stage::Running(s) if is_ours(&s.cell) && self.pod.may_run() => {
-                self.interrupt(s.cell, s.address, s.link, deadline, reason)
+                self.interrupt(s.cell, s.address, Some(s.link), deadline, reason)
             }
             Stage::Pending(_)
             | Stage::Launching(_)
@@ -289,22 +290,29 @@ impl Turn<'_> {
         }
     }
 
+    /// The cloud takes the instance back. `told` is the connection to an agent that was told to run the pod, if one was.
     fn interrupt(
         &mut self,
         cell: Cell,
         address: Option<IpAddr>,
-        link: Link,
+        told: Option<Link>,
         deadline: Timestamp,
         reason: String,
     ) -> Stage {
-        self.notify(
-            true,
-            "Interrupted",
-            format!("The cloud takes the instance back: {reason}"),
-        );
+        let why = format!("The cloud takes the instance back: {reason}");
+        self.notify(true, "Interrupted", why.clone());
         let last = deadline
             .checked_sub(self.cfg.interruption_margin)
             .unwrap_or(self.now);
+        // What is taken back here is likely to be taken back again.
+        let until = after(self.now, self.cfg.avoid_capacity);
+        self.pod.avoid.until(cell.record.offering.clone(), until);
+        if self.pod.outgoing.is_none() && (told.is_none() || self.pod.is_restartable()) {
+            return self.replace(cell, address, told, last, why);
+        }
+        let Some(link) = told else {
+            return self.fail_cell(cell, SetbackKind::Interrupted, why);
+        };
         let stage = self.drain(cell, address, link, DrainCause::Interrupted(reason));
         match stage {
             Stage::Draining(mut s) => {

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Turn;
 use crate::error::{ErrorKind, Retry};
 use crate::machine::action::Action;
@@ -11,7 +13,8 @@ use crate::machine::event::Failure;
 use crate::machine::state::{
     After, Booting, Call, Cell, Connecting, Deploying, DrainCause, Link, Setback, SetbackKind, Stage, Verdict,
 };
-use crate::model::{CellPhase, Instance, InstancePhase, PodPhase, RuntimeReport};
+use crate::model::{CellPhase, CellRecord, Instance, InstancePhase, PodPhase, RuntimeReport};
+use crate::runtime::CellEndpoint;
 
 impl Turn<'_> {
     pub(super) fn wait_for_address(&mut self, cell: Cell) -> Stage {
@@ -82,10 +85,11 @@ impl Turn<'_> {
         if self.pod.must_end() {
             return self.terminate(s.cell, After::Finish);
         }
-        if matches!(s.link, Link::Up { .. }) && self.pod.may_run() {
+        let is_up = matches!(s.link, Link::Up { .. });
+        if is_up && self.pod.may_run() && self.pod.outgoing.as_ref().is_none_or(|old| old.is_over()) {
             return self.deploy_first(s);
         }
-        if self.now >= s.deadline && self.pod.may_run() {
+        if self.now >= s.deadline && self.pod.may_run() && !is_up {
             let why = match &s.link {
                 Link::Down { problem, .. } => problem.clone(),
                 Link::Dialling { .. } | Link::Up { .. } => "no answer".into(),
@@ -95,7 +99,8 @@ impl Turn<'_> {
             return self.fail_cell(s.cell, SetbackKind::Boot, message);
         }
         let patience = elapsed(self.now, s.deadline).max(self.cfg.redial_patience);
-        self.keep_linked(&mut s.link, &s.cell, s.address, patience);
+        let endpoint = s.cell.endpoint(s.address);
+        self.keep_linked(&mut s.link, s.cell.record.attempt, &endpoint, patience);
         Stage::Connecting(s)
     }
 
@@ -170,7 +175,8 @@ impl Turn<'_> {
             });
         }
         let patience = self.cfg.redial_patience;
-        self.keep_linked(&mut s.link, &s.cell, s.address, patience);
+        let endpoint = s.cell.endpoint(s.address);
+        self.keep_linked(&mut s.link, s.cell.record.attempt, &endpoint, patience);
         Stage::Deploying(s)
     }
 
@@ -258,12 +264,22 @@ impl Turn<'_> {
 
     /// Whether the instance is old enough for the cloud's `NotFound` to be believed.
     pub(super) fn absence_counts(&self, cell: &Cell) -> bool {
-        let born = cell.record.marks.launched_at.unwrap_or(cell.record.issued_at);
-        self.now >= after(born, self.cfg.consistency)
+        self.now >= self.absence_counts_at(&cell.record)
+    }
+
+    pub(super) fn absence_counts_at(&self, record: &CellRecord) -> Timestamp {
+        let born = record.marks.launched_at.unwrap_or(record.issued_at);
+        after(born, self.cfg.consistency)
     }
 
     /// Dials again when it is time to.
-    pub(super) fn keep_linked(&mut self, link: &mut Link, cell: &Cell, address: IpAddr, patience: Duration) {
+    pub(super) fn keep_linked(
+        &mut self,
+        link: &mut Link,
+        attempt: u32,
+        endpoint: &CellEndpoint,
+        patience: Duration,
+    ) {
         if let Link::Down { tries, redial_at, .. } = link
             && self.now >= *redial_at
         {
@@ -272,8 +288,8 @@ impl Turn<'_> {
                 since: self.now,
             };
             self.act(Action::Connect {
-                attempt: cell.record.attempt,
-                endpoint: cell.endpoint(address),
+                attempt,
+                endpoint: endpoint.clone(),
                 patience,
             });
         }

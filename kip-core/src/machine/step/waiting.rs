@@ -89,7 +89,7 @@ impl Turn<'_> {
         self.pod.report = None;
         self.pod.told_events = Some(0);
         self.pod.boot_id.clear();
-        let mut record = Arc::new(CellRecord::intent(
+        let mut intent = CellRecord::intent(
             self.pod.reference.clone(),
             identity.node.clone(),
             identity.cluster.clone(),
@@ -98,7 +98,15 @@ impl Turn<'_> {
             offering.id,
             offering.price,
             self.now,
-        ));
+        );
+        intent.replaces = self
+            .pod
+            .outgoing
+            .as_ref()
+            .map(|outgoing| outgoing.replaced.clone());
+        // From here on the one record of the pod is about this attempt.
+        self.pod.kept = None;
+        let mut record = Arc::new(intent);
         self.save(&mut record, |_| ());
         self.act(Action::Launch(Arc::clone(&record)));
         Stage::Launching(Launching {
