@@ -12,6 +12,8 @@ mod fault;
 pub mod invariants;
 mod runtime;
 pub mod samples;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod source;
 mod store;
 mod tripwire;
