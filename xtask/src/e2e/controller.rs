@@ -2,6 +2,7 @@
 //! permissions it has in a user's cluster and no others.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -58,7 +59,11 @@ impl Controller {
         let data = folder.join("local");
         std::fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
         let config = folder.join("provider.yaml");
-        let settings = json!({"cloud": {"local": {"dataDir": data, "imageArchives": [busybox]}}});
+        let settings = json!({
+            "cloud": {"local": {"dataDir": data, "imageArchives": [busybox]}},
+            // Nothing but Kip launches here, so what is left over need not be watched for long.
+            "orphans": {"grace": "20s"},
+        });
         std::fs::write(&config, settings.to_string())
             .with_context(|| format!("cannot write {}", config.display()))?;
         Ok(Self {
@@ -84,6 +89,8 @@ impl Controller {
                 "0",
                 "--node-ip",
                 "127.0.0.1",
+                "--metrics-addr",
+                "127.0.0.1:0",
             ],
         );
         run.arg("--provider-config")
@@ -93,6 +100,59 @@ impl Controller {
         // SIGTERM: it leaves its cells alone but its records in order.
         self.daemon = Some(Daemon::start("kip run", &run, &self.log, Signal::SIGTERM)?);
         Ok(())
+    }
+
+    /// Another of the same node, not started, with a log of its own.
+    pub(crate) fn twin(&self, name: &str) -> Self {
+        Self {
+            daemon: None,
+            program: self.program.clone(),
+            config: self.config.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            data: self.data.clone(),
+            log: self.log.with_file_name(format!("kip-{name}.log")),
+        }
+    }
+
+    /// What it answers over plain HTTP at that path, by the address its log names.
+    pub(crate) fn admin(&self, path: &str) -> Result<String> {
+        const SAID: &str = "metrics are served address=";
+        let log = self.read_log()?;
+        let at = log
+            .rfind(SAID)
+            .context("it does not say where it serves metrics")?;
+        let address = log[at + SAID.len()..]
+            .split_whitespace()
+            .next()
+            .context("it names no address")?;
+        read(&mut cmd(
+            "curl",
+            [
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "10",
+                &format!("http://{address}{path}"),
+            ],
+        ))
+    }
+
+    /// Whether its log, of all its runs, has these words.
+    pub(crate) fn has_said(&self, words: &str) -> Result<bool> {
+        Ok(self.read_log()?.contains(words))
+    }
+
+    fn read_log(&self) -> Result<String> {
+        let log = std::fs::read_to_string(&self.log);
+        log.with_context(|| format!("cannot read {}", self.log.display()))
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn wait_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.daemon
+            .take()
+            .context("the controller does not run")?
+            .wait(limit)
     }
 
     /// kill -9.

@@ -4,6 +4,7 @@ mod api;
 mod client;
 mod controller;
 mod controllers;
+mod leader;
 mod manifests;
 mod pods;
 mod recovery;
@@ -51,7 +52,13 @@ pub(crate) fn run(kind: Kind, options: &Options) -> Result<()> {
     let common = if options.api_only {
         chosen(&[api::CASES])
     } else {
-        chosen(&[api::CASES, pods::CASES, streams::CASES, recovery::CASES])
+        chosen(&[
+            api::CASES,
+            pods::CASES,
+            streams::CASES,
+            recovery::CASES,
+            leader::CASES,
+        ])
     };
     let real_only = if options.api_only || kind != Kind::Real {
         Vec::new()

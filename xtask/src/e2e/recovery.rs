@@ -48,8 +48,8 @@ fn identity(pod: &Value) -> (Value, Value, Value) {
     )
 }
 
-/// The pod runs, is the same container as before, and can be talked to.
-fn lives_on(world: &World, ns: &str, name: &str, before: &Value) -> Result<()> {
+/// The pod runs, is the same container as before, and can be talked to; its namespace has that many cells.
+pub(super) fn lives_on(world: &World, ns: &str, name: &str, before: &Value, cells: usize) -> Result<()> {
     wait_until("exec to work again", PATIENCE, || {
         let exec = world.kubectl_with(&["exec", "-n", ns, name], &["cat", "/tmp/mark"]);
         Ok(super::world::printed(&mut { exec })
@@ -65,15 +65,15 @@ fn lives_on(world: &World, ns: &str, name: &str, before: &Value) -> Result<()> {
         identity(&now)
     );
     ensure!(
-        world.cells(ns)?.len() == 1,
-        "it has {} cells",
+        world.cells(ns)?.len() == cells,
+        "there are {} cells",
         world.cells(ns)?.len()
     );
     Ok(())
 }
 
 /// A running pod that can be told from its successor.
-fn marked(world: &World, ns: &str, name: &str) -> Result<Value> {
+pub(super) fn marked(world: &World, ns: &str, name: &str) -> Result<Value> {
     world.apply(ns, &script(name, STAY))?;
     let pod = world.wait_ready(ns, name)?;
     super::world::printed(&mut world.kubectl_with(
@@ -88,7 +88,7 @@ fn controller_stopped(world: &mut World) -> Result<()> {
     let pod = marked(world, &ns, "steady")?;
     world.controller()?.stop()?;
     world.controller()?.start()?;
-    lives_on(world, &ns, "steady", &pod)?;
+    lives_on(world, &ns, "steady", &pod, 1)?;
     world.delete_pod(&ns, "steady")?;
     world.wait_no_cells(&ns)
 }
@@ -98,7 +98,7 @@ fn controller_killed(world: &mut World) -> Result<()> {
     let pod = marked(world, &ns, "steady")?;
     world.controller()?.kill()?;
     world.controller()?.start()?;
-    lives_on(world, &ns, "steady", &pod)?;
+    lives_on(world, &ns, "steady", &pod, 1)?;
     world.delete_pod(&ns, "steady")?;
     world.wait_no_cells(&ns)
 }
@@ -169,7 +169,7 @@ fn agent_killed(world: &mut World) -> Result<()> {
     let ns = world.namespace()?;
     let pod = marked(world, &ns, "steady")?;
     kill_program(world, "kip-cell")?;
-    lives_on(world, &ns, "steady", &pod)?;
+    lives_on(world, &ns, "steady", &pod, 1)?;
     world.delete_pod(&ns, "steady")?;
     world.wait_no_cells(&ns)
 }
@@ -178,7 +178,7 @@ fn containerd_killed(world: &mut World) -> Result<()> {
     let ns = world.namespace()?;
     let pod = marked(world, &ns, "steady")?;
     kill_program(world, "containerd")?;
-    lives_on(world, &ns, "steady", &pod)?;
+    lives_on(world, &ns, "steady", &pod, 1)?;
     world.delete_pod(&ns, "steady")?;
     world.wait_no_cells(&ns)
 }
