@@ -88,6 +88,7 @@ impl Agent {
             host: host.clone(),
             state_dir: PathBuf::from(&config.state_dir),
             cgroup_parent: config.cgroup_parent.clone(),
+            pod_uid: config.pod_uid.clone(),
         };
         let (reconciler, handle) =
             Reconciler::new(setup, started_at).map_err(|source| AgentError::State {

@@ -31,6 +31,9 @@ pub(crate) struct Record {
     /// Stage marks of the start.
     #[prost(message, optional, tag = "6")]
     pub(crate) marks: Option<StartMarks>,
+    /// Uids of pods that were told to stop before they were deployed: they are never taken.
+    #[prost(string, repeated, tag = "7")]
+    pub(crate) refused: Vec<String>,
 }
 
 /// Why the store could not be read or written.

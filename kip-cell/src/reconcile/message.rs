@@ -17,9 +17,13 @@ pub(crate) enum Refusal {
     NoPod,
     #[error("the agent holds pod {held}, and a cell is never used for a second pod ({asked})")]
     OtherPod { held: String, asked: String },
+    #[error("this cell was launched for pod {meant_for}, not for {asked}")]
+    OtherCell { meant_for: String, asked: String },
+    #[error("pod {0} was told to stop on this cell, and is never started here again")]
+    Stopped(String),
     #[error("{0}")]
     Immutable(String),
-    #[error("the pod could not be stored: {0}")]
+    #[error("the request could not be stored, and would not survive the agent: {0}")]
     Store(String),
 }
 
@@ -61,7 +65,10 @@ pub(crate) enum Message {
     Done(Op, Done),
     Probe(Report),
     /// A record was written in the background.
-    Saved(Result<(), String>),
+    Saved {
+        version: u64,
+        result: Result<(), String>,
+    },
 }
 
 /// How a piece of work ended.

@@ -3,12 +3,17 @@
 //! Nothing here blocks the task: work runs in tasks of its own and comes back as a [`Message`]. At most one piece of
 //! work of each kind is under way ([`Op`]), so deciding again at any time is safe.
 
-mod apply;
 mod eventlog;
+mod hear;
 mod message;
 mod observe;
 mod ops;
+mod outcomes;
+mod probing;
 mod publish;
+mod requests;
+mod saving;
+mod sightings;
 #[cfg(test)]
 mod tests;
 
@@ -31,11 +36,12 @@ use crate::pod::decide::{Plan, decide};
 use crate::pod::model::{Action, Memory, Observed, Op, Stop, find};
 use crate::pod::spec;
 use crate::probes;
-use crate::store::{Record, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::volumes::Folders;
 use eventlog::EventLog;
 use message::Done;
 use publish::Publisher;
+use saving::Saved;
 
 /// Messages waiting for the loop; a sender waits when it is behind.
 const QUEUE: usize = 256;
@@ -66,6 +72,8 @@ pub(crate) struct Setup {
     pub(crate) host: Host,
     pub(crate) state_dir: PathBuf,
     pub(crate) cgroup_parent: String,
+    /// The only pod the agent takes; empty: any.
+    pub(crate) pod_uid: String,
 }
 
 /// The desired pod and all that hangs on it.
@@ -84,6 +92,8 @@ pub(crate) struct Reconciler {
     messages: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
     held: Option<Held>,
+    /// Uids of pods that were told to stop before they were deployed.
+    refused: BTreeSet<String>,
     seen: Observed,
     mem: Memory,
     events: EventLog,
@@ -104,9 +114,7 @@ pub(crate) struct Reconciler {
     deadlines: HashMap<String, watch::Sender<Timestamp>>,
     probes: BTreeMap<(String, probes::Kind), AbortHandle>,
     publisher: Publisher,
-    saved: Record,
-    version: u64,
-    saving: bool,
+    saved: Saved,
     released: bool,
     finished: bool,
 }
@@ -157,9 +165,8 @@ impl Reconciler {
             deadlines: HashMap::new(),
             probes: BTreeMap::new(),
             publisher,
-            saved: record,
-            version: 0,
-            saving: false,
+            refused: record.refused.iter().cloned().collect(),
+            saved: Saved::loaded(record),
             released: false,
             finished: false,
             setup,
@@ -184,6 +191,7 @@ impl Reconciler {
                     if self.relist_at <= Instant::now() {
                         self.relist();
                     }
+                    self.save_in_background();
                 }
             }
             // What has come meanwhile is taken in before deciding again.
@@ -200,7 +208,7 @@ impl Reconciler {
             // One millisecond more, so that the moment has certainly passed when it is looked at again.
             Instant::now() + wait + Duration::from_millis(1)
         });
-        [Some(self.relist_at), decided, publish_at]
+        [Some(self.relist_at), decided, publish_at, self.saved.again_at()]
             .into_iter()
             .flatten()
             .min()
@@ -229,21 +237,26 @@ impl Reconciler {
         wake_at
     }
 
-    /// Starts one action's work.
-    fn start(&mut self, action: Action, now: Timestamp) {
-        let Some(held) = &self.held else { return };
-        let context = ops::Context {
+    fn context(&self) -> Option<ops::Context> {
+        let held = self.held.as_ref()?;
+        let cell = spec::Cell {
+            cgroup_parent: self.setup.cgroup_parent.clone(),
+            memory_bytes: self.setup.host.memory_bytes,
+        };
+        Some(ops::Context {
             runtime: self.setup.runtime.clone(),
-            cell: spec::Cell {
-                cgroup_parent: self.setup.cgroup_parent.clone(),
-                memory_bytes: self.setup.host.memory_bytes,
-            },
+            cell,
             folders: held.folders.clone(),
             pod: held.pod.clone(),
             messages: self.messages.clone(),
-        };
+        })
+    }
+
+    /// Starts one action's work.
+    fn start(&mut self, action: Action, now: Timestamp) {
+        let Some(context) = self.context() else { return };
         let op = action.op();
-        let pod = held.pod.clone();
+        let pod = context.pod.clone();
         match action {
             Action::PrepareVolumes => self.spawn(op, ops::prepare_volumes(context)),
             Action::RunSandbox { attempt } => self.spawn(op, ops::run_sandbox(context, attempt)),
@@ -382,73 +395,6 @@ impl Reconciler {
                 tracing::warn!(%error, "the finished pod's volumes could not be released");
             }
         });
-    }
-
-    /// Starts the probes that should run and ends those that should not.
-    fn probe_containers(&mut self) {
-        let Some(held) = &self.held else { return };
-        let mut wanted = BTreeMap::new();
-        if held.stop.is_none() {
-            for run in self.seen.runs.values() {
-                let crate::pod::model::Phase::Running { started_at } = run.phase else {
-                    continue;
-                };
-                let Some((_, container)) = find(&held.pod, &run.name) else {
-                    continue;
-                };
-                if self.mem.condemned.contains_key(&run.id)
-                    || self.mem.busy.contains(&Op::Start(run.name.clone()))
-                {
-                    continue;
-                }
-                let has_started = self.mem.started.contains(&run.id);
-                let all = [
-                    (
-                        probes::Kind::Startup,
-                        container.startup.as_ref().filter(|_| !has_started),
-                    ),
-                    (
-                        probes::Kind::Liveness,
-                        container.liveness.as_ref().filter(|_| has_started),
-                    ),
-                    (
-                        probes::Kind::Readiness,
-                        container.readiness.as_ref().filter(|_| has_started),
-                    ),
-                ];
-                for (kind, probe) in all {
-                    if let Some(probe) = probe {
-                        wanted.insert((run.id.clone(), kind), (probe.clone(), started_at));
-                    }
-                }
-            }
-        }
-        self.probes.retain(|key, task| {
-            let keep = wanted.contains_key(key);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
-        let pod_ip = self.pod_ip();
-        for ((id, kind), (probe, started_at)) in wanted {
-            if self.probes.contains_key(&(id.clone(), kind)) {
-                continue;
-            }
-            let target = probes::Target {
-                runtime: self.setup.runtime.clone(),
-                container_id: id.clone(),
-                pod_ip: pod_ip.clone(),
-            };
-            let task = tokio::spawn(probes::watch(
-                kind,
-                probe,
-                target,
-                started_at,
-                self.messages.clone(),
-            ));
-            self.probes.insert((id, kind), task.abort_handle());
-        }
     }
 
     fn pod_ip(&self) -> String {

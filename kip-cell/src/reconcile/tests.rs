@@ -24,12 +24,17 @@ struct Bench {
 
 impl Bench {
     fn start(folder: &Path, socket: &Path) -> Self {
+        Self::start_for(folder, socket, "")
+    }
+
+    fn start_for(folder: &Path, socket: &Path, pod_uid: &str) -> Self {
         let runtime = Runtime::new(socket);
         let setup = Setup {
             runtime: runtime.clone(),
             host: Host::read(),
             state_dir: folder.join("state"),
             cgroup_parent: String::new(),
+            pod_uid: pod_uid.into(),
         };
         let (reconciler, handle) = Reconciler::new(setup, Timestamp::now()).expect("state");
         let messages = handle.messages.clone();
@@ -290,4 +295,149 @@ async fn desired_state_survives_the_agent() {
     bench
         .wait("the pod has ended", |status| status.stopping && status.finished)
         .await;
+}
+
+/// A controller that was replaced must not start a pod anew on a cell where its successor had it stopped.
+#[tokio::test]
+async fn a_stopped_pod_is_never_started_again_by_a_later_deploy() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let fake = Fake::serve(&socket);
+    let mut pod = fixtures::pod("Always", &["c"]);
+    let bench = Bench::start(folder.path(), &socket);
+    bench.deploy(&pod).await.expect("deploy");
+    bench.wait("it runs", runs).await;
+    bench.stop(&pod).await.expect("stop");
+    bench.wait("the pod has ended", |status| status.finished).await;
+    let stopped = Err(Refusal::Stopped(pod.uid.clone()));
+    assert_eq!(bench.deploy(&pod).await, stopped);
+    pod.generation += 1;
+    assert_eq!(bench.deploy(&pod).await, stopped, "not by a newer one either");
+    drop(bench);
+    let bench = Bench::start(folder.path(), &socket);
+    assert_eq!(
+        bench.deploy(&pod).await,
+        stopped,
+        "and not after the agent was killed"
+    );
+    bench
+        .wait("it is known to have ended", |status| {
+            status.stopping && status.finished
+        })
+        .await;
+    assert_eq!(fake.count(Call::CreateContainer), 1);
+}
+
+/// The stop of a pod whose deploy is still on the way must not be forgotten, or the pod would start after it was given up.
+#[tokio::test]
+async fn a_stop_that_overtakes_its_deploy_counts() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let fake = Fake::serve(&socket);
+    let pod = fixtures::pod("Always", &["c"]);
+    let bench = Bench::start(folder.path(), &socket);
+    assert_eq!(bench.stop(&pod).await, Err(Refusal::NoPod));
+    let stopped = Err(Refusal::Stopped(pod.uid.clone()));
+    assert_eq!(bench.deploy(&pod).await, stopped);
+    drop(bench);
+    let bench = Bench::start(folder.path(), &socket);
+    assert_eq!(
+        bench.deploy(&pod).await,
+        stopped,
+        "and not after the agent was killed"
+    );
+    assert_eq!(fake.count(Call::RunPodSandbox), 0);
+}
+
+/// A cell takes the pod it was launched for and no other, whoever asks.
+#[tokio::test]
+async fn a_pod_the_cell_was_not_launched_for_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let pod = fixtures::pod("Always", &["c"]);
+    let bench = Bench::start_for(folder.path(), &socket, "another");
+    assert!(matches!(bench.deploy(&pod).await, Err(Refusal::OtherCell { .. })));
+    let bench = Bench::start_for(folder.path(), &socket, &pod.uid);
+    bench.deploy(&pod).await.expect("its own");
+}
+
+/// Makes every write of the state fail until it is removed again.
+fn block_disk(folder: &Path) -> std::path::PathBuf {
+    let in_the_way = folder.join("state/pod.new");
+    std::fs::create_dir_all(&in_the_way).expect("folder");
+    in_the_way
+}
+
+/// A promise that is on no disk is gone with the agent: it must not be given, however often it is asked for.
+#[tokio::test]
+async fn a_stop_that_could_not_be_stored_is_not_promised_by_repeating_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let _fake = Fake::serve(&socket);
+    let pod = fixtures::pod("Always", &["c"]);
+    let bench = Bench::start(folder.path(), &socket);
+    bench.deploy(&pod).await.expect("deploy");
+    bench.wait("it runs", runs).await;
+    let in_the_way = block_disk(folder.path());
+    for _ in 0..2 {
+        assert!(matches!(bench.stop(&pod).await, Err(Refusal::Store(_))));
+    }
+    std::fs::remove_dir(&in_the_way).expect("remove");
+    bench.stop(&pod).await.expect("stored now");
+    drop(bench);
+    let bench = Bench::start(folder.path(), &socket);
+    bench
+        .wait("the stop is remembered", |status| status.stopping)
+        .await;
+}
+
+/// The same for an update: its files must be the new ones after a restart.
+#[tokio::test]
+async fn an_update_that_could_not_be_stored_is_not_promised_by_repeating_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let _fake = Fake::serve(&socket);
+    let mut pod = fixtures::pod("Always", &["c"]);
+    let bench = Bench::start(folder.path(), &socket);
+    bench.deploy(&pod).await.expect("deploy");
+    bench.wait("it runs", runs).await;
+    let in_the_way = block_disk(folder.path());
+    pod.generation += 1;
+    for _ in 0..2 {
+        assert!(matches!(bench.deploy(&pod).await, Err(Refusal::Store(_))));
+    }
+    std::fs::remove_dir(&in_the_way).expect("remove");
+    bench.deploy(&pod).await.expect("stored now");
+    drop(bench);
+    let bench = Bench::start(folder.path(), &socket);
+    bench
+        .wait("the update is remembered", |status| {
+            status.observed_generation == 2
+        })
+        .await;
+}
+
+/// What could not be stored is stored once it can be, though nobody asks again.
+#[tokio::test]
+async fn a_failed_write_is_repeated() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let _fake = Fake::serve(&socket);
+    let pod = fixtures::pod("Always", &["c"]);
+    let bench = Bench::start(folder.path(), &socket);
+    bench.deploy(&pod).await.expect("deploy");
+    bench.wait("it runs", runs).await;
+    let in_the_way = block_disk(folder.path());
+    assert!(matches!(bench.stop(&pod).await, Err(Refusal::Store(_))));
+    bench.wait("the pod has ended", |status| status.finished).await;
+    std::fs::remove_dir(&in_the_way).expect("remove");
+    let stored = async {
+        let store = Store::open(&folder.path().join("state")).expect("open");
+        while store.load().expect("load").stop_deadline_ms.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stored)
+        .await
+        .expect("the stop was never stored");
 }

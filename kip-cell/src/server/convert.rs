@@ -13,7 +13,9 @@ pub(super) fn refusal(refusal: Refusal) -> Status {
     let text = refusal.to_string();
     match refusal {
         Refusal::NoPod => Status::not_found(text),
-        Refusal::OtherPod { .. } => Status::failed_precondition(text),
+        Refusal::OtherPod { .. } | Refusal::OtherCell { .. } | Refusal::Stopped(_) => {
+            Status::failed_precondition(text)
+        }
         Refusal::Immutable(_) => Status::invalid_argument(text),
         Refusal::Store(_) => Status::internal(text),
     }
