@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
-use crate::command::{cmd, read};
+use crate::command::{cmd, outcome, read};
 use crate::control_plane::hex;
 use crate::daemon::wait_until;
 use crate::processes::{self, Process};
@@ -128,6 +130,44 @@ impl LocalCloud {
             bail!("left behind:\n  {}", left.join("\n  "));
         }
         Ok(())
+    }
+}
+
+impl LocalCloud {
+    /// Removes what is left, as far as it goes: after a failure that was told, so that the machine is as it was.
+    pub(crate) fn clear(&self) {
+        let mut running = self.processes().unwrap_or_default();
+        running.extend(processes::mentioning(&self.data).unwrap_or_default());
+        for process in running {
+            // What has ended, or was never there, is as good as removed: here and below.
+            kill(Pid::from_raw(process.pid), Signal::SIGKILL).ok();
+        }
+        let short = &self.hash[..4];
+        let remove = |program: &str, args: &[&str]| drop(outcome(&mut cmd(program, args)));
+        for name in entries("/run/netns") {
+            if name.starts_with(&format!("kip-{short}-")) {
+                remove("ip", &["netns", "delete", &name]);
+            }
+        }
+        for name in entries("/sys/class/net") {
+            if name.starts_with(&format!("kv{short}")) || name.starts_with(&format!("kip{}", self.hash)) {
+                remove("ip", &["link", "delete", &name]);
+            }
+        }
+        remove("nft", &["delete", "table", "ip", &format!("kip_{}", self.hash)]);
+        // A group goes once its processes have, and after the groups in it.
+        let groups = cgroups(Path::new("/sys/fs/cgroup"), 8);
+        let ours = |path: &&String| path.contains(&self.hash);
+        wait_until("the control groups to be empty", Duration::from_secs(5), || {
+            let left = groups
+                .iter()
+                .rev()
+                .filter(ours)
+                .filter(|path| std::fs::remove_dir(path).is_err() && Path::new(path).exists())
+                .count();
+            Ok((left == 0).then_some(()))
+        })
+        .ok();
     }
 }
 
