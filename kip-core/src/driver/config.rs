@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::capacity::CapacityConfig;
 use crate::machine::Backoff;
 use crate::plan::Policy;
 
@@ -11,8 +12,13 @@ use crate::plan::Policy;
 pub struct DriverConfig {
     /// Pods worked on at the same time. Default 64: the work is storing and starting calls, not waiting for them.
     pub workers: usize,
-    /// Launch calls under way at the same time. Default 256.
+    /// Launch calls under way at the same time, at all offerings together. Default 256.
     pub launches: usize,
+    /// How long a launch waits for its turn before its pod hears that it did not come; it then asks again, and keeps its age. Default 10
+    /// minutes.
+    pub launch_patience: Duration,
+    /// How long what launches taught about capacity is believed.
+    pub capacity: CapacityConfig,
     /// How long a call to the provider or to a host may take, launches excepted: those are never dropped. Default 60 s.
     pub call_timeout: Duration,
     /// Between repeated writes to the record store and the source. Default 100 ms growing to 10 s.
@@ -34,6 +40,8 @@ impl Default for DriverConfig {
         Self {
             workers: 64,
             launches: 256,
+            launch_patience: Duration::from_secs(600),
+            capacity: CapacityConfig::default(),
             call_timeout: Duration::from_secs(60),
             repeat: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             offerings_interval: Duration::from_secs(300),

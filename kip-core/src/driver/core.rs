@@ -11,13 +11,15 @@ use super::catalogue::Catalogue;
 use super::clock::Clock;
 use super::config::DriverConfig;
 use super::executor::Tasks;
+use super::governor::Governor;
+use super::launch_queue::LaunchQueue;
 use super::metrics::{Counters, DriverMetrics};
 use super::queue::Queue;
 use super::source::{PodIntent, PodSource};
 use super::store::CellStore;
 use super::timers::Timers;
 use crate::ids::{CellName, PodRef, PodUid};
-use crate::machine::{Action, Event, PodState, StepConfig, Wanted, elapsed, step};
+use crate::machine::{Action, Event, Phase, PodState, StepConfig, Wanted, elapsed, step};
 use crate::provider::CloudProvider;
 use crate::runtime::PodRuntime;
 use crate::sizing::InstanceSizer;
@@ -69,6 +71,8 @@ pub(super) struct Core {
     pub(super) queue: Queue<Key>,
     pub(super) timers: Timers<Key>,
     pub(super) tasks: Tasks,
+    pub(super) governor: Governor,
+    pub(super) launches: LaunchQueue,
     /// Ordered, so that whoever goes through all of them does so in the same order every time.
     slots: Mutex<BTreeMap<Key, Slot>>,
     /// Intents that came before recovery was done, in order; None once it was.
@@ -91,7 +95,10 @@ impl Core {
         sizer: Box<dyn InstanceSizer>,
     ) -> Self {
         Self {
-            tasks: Tasks::new(config.launches),
+            tasks: Tasks::new(),
+            governor: Governor::default(),
+            launches: LaunchQueue::default(),
+            catalogue: Catalogue::new(sizer, config.capacity),
             step,
             config,
             runtime,
@@ -99,7 +106,6 @@ impl Core {
             provider,
             store,
             clock,
-            catalogue: Catalogue::new(sizer),
             counters: Counters::default(),
             queue: Queue::new(),
             timers: Timers::new(),
@@ -238,6 +244,14 @@ impl Core {
             *metrics.pods.entry(slot.state.phase()).or_default() += 1;
         }
         metrics.queue_depth = self.queue.len() as u64;
+        metrics.governor_rates = self.governor.rates();
+        let line = self.launches.length(self.clock.now());
+        metrics.launch_queue_length = line.waiting as u64;
+        metrics.launch_queue_oldest = line.oldest;
+        metrics.launches_under_way = line.under_way as u64;
+        let (offerings, quotas) = self.catalogue.closed();
+        metrics.offerings_closed = offerings as u64;
+        metrics.quotas_closed = quotas as u64;
         metrics
     }
 
@@ -300,6 +314,10 @@ impl Core {
         let pod = &slot.state.pod.reference;
         if before != after {
             self.counters.transition(before, after);
+            let had_instance = matches!(before, Phase::Booting | Phase::Connecting | Phase::Deploying);
+            if had_instance && after == Phase::Terminating && slot.state.pod.marks.running_at.is_none() {
+                self.counters.never_ran();
+            }
             tracing::info!(%pod, uid = %pod.uid, event = name, from = %before, to = %after, "pod moved");
         }
         let marks = &slot.state.pod.marks;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::error::ErrorKind;
+use crate::capacity::Outcome;
+use crate::error::{ErrorKind, Result};
 use crate::machine::Phase;
 
 /// Upper bounds in seconds of the buckets that durations are counted in; one more bucket takes the rest.
@@ -52,14 +53,138 @@ pub struct DriverMetrics {
     pub errors: BTreeMap<(&'static str, ErrorKind), u64>,
     /// `kip_launch_to_running_seconds`: from the launch call to all containers running.
     pub launch_to_running: Durations,
+    /// `kip_launches_total{outcome}`: launch calls that were answered, by [`LaunchOutcome`].
+    pub launches: BTreeMap<LaunchOutcome, u64>,
+    /// `kip_launches_held_back_total{reason}`: launches that waited for their turn and were not sent.
+    pub held_back: BTreeMap<HeldBack, u64>,
+    /// `kip_launches_wasted_total`: launch calls refused, and instances that ended before they ran their pod.
+    pub wasted_launches: u64,
+    /// `kip_provider_throttled_total{class}`: calls the provider refused because there were too many.
+    pub throttled: BTreeMap<&'static str, u64>,
+    /// `kip_governor_rate{class}`: calls per second let through now, for classes that are limited.
+    pub governor_rates: BTreeMap<&'static str, f64>,
+    /// `kip_launch_queue_length`: launches that wait for their turn.
+    pub launch_queue_length: u64,
+    /// `kip_launch_queue_oldest_seconds`: how long the oldest of their pods has been waiting.
+    pub launch_queue_oldest: Duration,
+    /// `kip_launches_under_way`: launch calls that were not answered yet.
+    pub launches_under_way: u64,
+    /// `kip_offerings_closed`: offerings that no pod is placed on for want of capacity.
+    pub offerings_closed: u64,
+    /// `kip_quotas_closed`: capacity types believed to be at the account's limit.
+    pub quotas_closed: u64,
     /// `kip_orphans`: what the last sweep found left over.
     pub orphans: u64,
+    /// `kip_foreign_instances`: instances with our cluster and node in their tags that are not proved ours. They are never touched.
+    pub foreign: u64,
     /// `kip_queue_depth`: pods that wait to be worked on, or are.
     pub queue_depth: u64,
     /// `kip_launches_ambiguous_total`: launch calls that ended without a clear answer.
     pub ambiguous_launches: u64,
     /// `kip_cells_adopted_total`: cells taken over from a controller before this one.
     pub adopted: u64,
+}
+
+impl DriverMetrics {
+    /// `kip_launches_wasted_per_success`: wasted launches for each that ran its pod; None before the first did.
+    pub fn wasted_per_success(&self) -> Option<f64> {
+        let ran = self.launch_to_running.count();
+        let as_float = |n: u64| u32::try_from(n).map_or(f64::from(u32::MAX), f64::from);
+        (ran > 0).then(|| as_float(self.wasted_launches) / as_float(ran))
+    }
+}
+
+/// How a launch call was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum LaunchOutcome {
+    /// With an instance.
+    Launched,
+    /// The offering had nothing to sell.
+    NoCapacity,
+    /// The account's limit was reached.
+    Quota,
+    /// There were too many calls.
+    Throttled,
+    /// Without a clear answer: there may be an instance. The same token asks again.
+    Ambiguous,
+    /// It was refused for another reason.
+    Rejected,
+}
+
+impl LaunchOutcome {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Launched,
+        Self::NoCapacity,
+        Self::Quota,
+        Self::Throttled,
+        Self::Ambiguous,
+        Self::Rejected,
+    ];
+
+    /// As a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Launched => "launched",
+            Self::NoCapacity => "no_capacity",
+            Self::Quota => "quota",
+            Self::Throttled => "throttled",
+            Self::Ambiguous => "ambiguous",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    pub(super) fn of<T>(result: &Result<T>) -> Self {
+        let Err(error) = result else {
+            return Self::Launched;
+        };
+        if error.is_ambiguous() {
+            return Self::Ambiguous;
+        }
+        match (error.kind(), Outcome::of_error(error)) {
+            (ErrorKind::RateLimited, _) => Self::Throttled,
+            (_, Outcome::NoCapacity) => Self::NoCapacity,
+            (_, Outcome::Quota) => Self::Quota,
+            (_, Outcome::Launched | Outcome::Other) => Self::Rejected,
+        }
+    }
+
+    const fn is_wasted(self) -> bool {
+        match self {
+            Self::NoCapacity | Self::Quota | Self::Throttled | Self::Rejected => true,
+            Self::Launched | Self::Ambiguous => false,
+        }
+    }
+}
+
+/// Why a launch was not sent although its turn was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum HeldBack {
+    /// Its offering went dry meanwhile.
+    Closed,
+    /// Its pod was deleted or its record changed meanwhile.
+    Withdrawn,
+    /// Its turn did not come in time.
+    Late,
+    /// The driver ended.
+    Stopping,
+}
+
+impl HeldBack {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Closed, Self::Withdrawn, Self::Late, Self::Stopping];
+
+    /// As a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Withdrawn => "withdrawn",
+            Self::Late => "late",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 /// The driver's counters.
@@ -84,8 +209,24 @@ impl Counters {
         }
     }
 
-    pub(super) fn ambiguous_launch(&self) {
-        self.locked().ambiguous_launches += 1;
+    pub(super) fn launch(&self, outcome: LaunchOutcome) {
+        let mut metrics = self.locked();
+        *metrics.launches.entry(outcome).or_default() += 1;
+        metrics.ambiguous_launches += u64::from(outcome == LaunchOutcome::Ambiguous);
+        metrics.wasted_launches += u64::from(outcome.is_wasted());
+    }
+
+    pub(super) fn held_back(&self, why: HeldBack) {
+        *self.locked().held_back.entry(why).or_default() += 1;
+    }
+
+    pub(super) fn throttled(&self, class: &'static str) {
+        *self.locked().throttled.entry(class).or_default() += 1;
+    }
+
+    /// An instance ends that never ran its pod.
+    pub(super) fn never_ran(&self) {
+        self.locked().wasted_launches += 1;
     }
 
     pub(super) fn running_after(&self, took: Duration) {
@@ -94,6 +235,10 @@ impl Counters {
 
     pub(super) fn orphans(&self, count: usize) {
         self.locked().orphans = count as u64;
+    }
+
+    pub(super) fn foreign(&self, count: usize) {
+        self.locked().foreign = count as u64;
     }
 
     pub(super) fn adopted(&self, count: usize) {

@@ -8,7 +8,6 @@ use super::core::Core;
 use super::executor::next;
 use super::{recovery, sweep};
 use crate::machine::{Event, Phase};
-use crate::provider::OfferingQuery;
 
 /// Ends all tasks when the driver ends, however it ends.
 struct EndTasks(Arc<Core>);
@@ -33,10 +32,13 @@ pub(super) async fn run(core: Arc<Core>, shutdown: impl Future<Output = ()> + Se
         core.tasks.spawn(work_forever(Arc::clone(&core)));
     }
     core.tasks.spawn(wake_forever(Arc::clone(&core)));
+    core.tasks.spawn(launch_forever(Arc::clone(&core)));
+    core.tasks.spawn(wake_stranded_forever(Arc::clone(&core)));
     core.tasks.spawn(sweep::sweep_forever(Arc::clone(&core)));
     core.tasks.spawn(heed_interruptions(Arc::clone(&core)));
     shutdown.await;
     core.stop();
+    core.launches.stop();
     tracing::info!("shutting down: waiting for launches under way to be recorded");
     let drained = async {
         core.tasks.calm().await;
@@ -64,17 +66,23 @@ async fn wake_forever(core: Arc<Core>) {
     }
 }
 
+async fn launch_forever(core: Arc<Core>) {
+    core.dispatch_launches().await;
+}
+
+/// Lets pods that wait for room look again when an offering that fits them opens.
+async fn wake_stranded_forever(core: Arc<Core>) {
+    loop {
+        core.catalogue.opening(&*core.clock).await;
+        core.wake_stranded();
+    }
+}
+
 /// Keeps the offerings fresh: now and then, and soon when a pod found nothing.
 async fn refresh_forever(core: Arc<Core>) {
     let mut repeat = Repeat::new(core.config.repeat);
     loop {
-        let query = OfferingQuery::default();
-        let offerings = within(
-            core.config.call_timeout,
-            "offerings",
-            core.provider.offerings(&query),
-        );
-        match core.counted("offerings", offerings).await {
+        match core.list_offerings().await {
             Ok(offerings) => {
                 repeat = Repeat::new(core.config.repeat);
                 if core.catalogue.refresh(offerings) {

@@ -7,17 +7,17 @@ use futures_core::stream::BoxStream;
 use super::next;
 use crate::driver::clock::within;
 use crate::driver::core::Core;
-use crate::error::{Error, Result};
+use crate::driver::governor::Class;
+use crate::driver::metrics::LaunchOutcome;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{InstanceId, LaunchToken};
 use crate::machine::elapsed;
-use crate::model::{Bytes, CellRecord, Instance};
-use crate::provider::{LaunchRequest, ListOptions, tags};
+use crate::model::{Bytes, CellRecord, Instance, Offering};
+use crate::provider::{LaunchRequest, ListOptions, OfferingQuery, tags};
 use crate::runtime::BootRequest;
 
 impl Core {
     pub(super) async fn launch_one(&self, record: &CellRecord, root_volume: Bytes) -> Result<Instance> {
-        // The semaphore is never closed.
-        let _permit = self.tasks.launches.acquire().await.ok();
         let user_data = self.runtime.user_data(&BootRequest {
             cell: record.host(),
             node: record.node.clone(),
@@ -34,21 +34,32 @@ impl Core {
             .with_tag(tags::CELL, record.host().as_str())
             .with_tag(tags::ATTEMPT, record.attempt.to_string())
             .with_tag(tags::TOKEN, record.token.as_str());
-        self.counted("launch", self.provider.launch(request)).await
+        let result = self.counted("launch", self.provider.launch(request)).await;
+        self.counters.launch(LaunchOutcome::of(&result));
+        result
     }
 
     pub(in crate::driver) async fn get(&self, instance: &InstanceId) -> Result<Instance> {
-        let get = within(self.config.call_timeout, "get", self.provider.get(instance));
-        self.counted("get", get).await
+        self.governed(Class::Read, "get", || self.provider.get(instance))
+            .await
     }
 
     pub(in crate::driver) async fn terminate(&self, instance: &InstanceId) -> Result<()> {
-        let terminate = within(
-            self.config.call_timeout,
-            "terminate",
-            self.provider.terminate(instance),
-        );
-        self.counted("terminate", terminate).await
+        let call = || self.provider.terminate(instance);
+        let result = self.governed(Class::Terminate, "terminate", call).await;
+        if result
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        {
+            self.catalogue.freed(self.clock.now());
+        }
+        result
+    }
+
+    pub(in crate::driver) async fn list_offerings(&self) -> Result<Vec<Offering>> {
+        let query = OfferingQuery::default();
+        self.governed(Class::Read, "offerings", || self.provider.offerings(&query))
+            .await
     }
 
     pub(super) async fn find(&self, token: &LaunchToken) -> Result<Option<Instance>> {
@@ -68,19 +79,36 @@ impl Core {
     }
 
     async fn list(&self, options: ListOptions) -> Result<Vec<Instance>> {
-        let list = within(
-            self.config.call_timeout,
-            "list",
-            collect(self.provider.list(options)),
-        );
-        self.counted("list", list).await
+        let call = || collect(self.provider.list(options.clone()));
+        self.governed(Class::Read, "list", call).await
     }
 
-    pub(in crate::driver) async fn counted<T>(
+    /// A call in its turn, bounded and counted. A launch has its turn elsewhere: in the launch queue.
+    async fn governed<T, F>(
         &self,
+        class: Class,
         op: &'static str,
-        call: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
+        call: impl Fn() -> F + Send + Sync,
+    ) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let limit = self.config.call_timeout;
+        let counted = || async {
+            let result = self.counted(op, within(limit, op, call())).await;
+            if result
+                .as_ref()
+                .is_err_and(|error| error.kind() == ErrorKind::RateLimited)
+            {
+                self.counters.throttled(class.as_str());
+            }
+            result
+        };
+        self.governor.call(class, op, &*self.clock, limit, counted).await
+    }
+
+    async fn counted<T>(&self, op: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
         let began = self.clock.now();
         let result = call.await;
         let took = elapsed(began, self.clock.now());

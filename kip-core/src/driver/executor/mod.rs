@@ -2,6 +2,7 @@
 //! back as an event.
 
 mod cloud;
+mod launch;
 
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_core::stream::BoxStream;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::clock::{Repeat, within};
@@ -18,24 +19,22 @@ use super::source::PodNotice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PodUid;
 use crate::machine::{Action, Event, Failure, Notice, Wanted, project};
-use crate::model::{Bytes, CellRecord};
+use crate::model::CellPhase;
 use crate::runtime::CellEndpoint;
 
 /// The driver's tasks. All end with it.
 #[derive(Debug)]
 pub(super) struct Tasks {
     set: Mutex<JoinSet<()>>,
-    launches: Semaphore,
     /// Launch calls that were started and whose result was not delivered yet.
     critical: AtomicUsize,
     calm: Notify,
 }
 
 impl Tasks {
-    pub(super) fn new(launches: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             set: Mutex::new(JoinSet::new()),
-            launches: Semaphore::new(launches.max(1)),
             critical: AtomicUsize::new(0),
             calm: Notify::new(),
         }
@@ -85,10 +84,17 @@ impl Core {
     /// Does one action: completes it if it is about the record, starts it otherwise. False if the actions after it must not be done.
     pub(super) async fn execute(self: &Arc<Self>, key: &Key, action: Action) -> bool {
         match action {
-            Action::Save(record) => return self.save(key, &record).await,
+            Action::Save(record) => {
+                if record.phase == CellPhase::Terminating {
+                    // A launch that still waits for its turn must not be sent.
+                    self.launches.withdraw(key);
+                }
+                return self.save(key, &record).await;
+            }
             Action::Remove { cell } => return self.remove(key, &cell).await,
             Action::Place => self.place(key),
-            Action::Avoid { offering, until } => self.catalogue.avoid(offering, until),
+            // What a launch taught is remembered where its answer came in, for all pods and for as long as it is worth.
+            Action::Avoid { .. } => {}
             Action::Launch(record) => self.launch(key, record),
             Action::Find { attempt, token } => {
                 self.call(key, move |core| async move {
@@ -183,7 +189,11 @@ impl Core {
             .get(key)
             .is_some_and(|slot| slot.inbox.is_empty() || is_gone(slot))
         {
-            for watch in slots.remove(key).into_iter().flat_map(|slot| slot.watches.into_values()) {
+            for watch in slots
+                .remove(key)
+                .into_iter()
+                .flat_map(|slot| slot.watches.into_values())
+            {
                 watch.abort();
             }
             self.timers.set(key, None);
@@ -199,34 +209,6 @@ impl Core {
         self.deliver(key, event);
     }
 
-    /// Launches. Once begun the call is seen through to its end, whatever becomes of the pod: its reply is the only trace of what it bought.
-    fn launch(self: &Arc<Self>, key: &Key, record: Arc<CellRecord>) {
-        if self.is_stopping() {
-            return; // The intent is recorded: the next controller goes on from there.
-        }
-        let root_volume = self
-            .slots()
-            .get(key)
-            .map_or(Bytes(0), |slot| match &slot.state.pod.wanted {
-                Wanted::Run { demand, .. } => demand.ephemeral_storage,
-                Wanted::Unknown | Wanted::Refused { .. } | Wanted::Deleted { .. } | Wanted::Gone => Bytes(0),
-            });
-        self.tasks.begin_critical();
-        let (core, key) = (Arc::clone(self), key.clone());
-        self.tasks.spawn(async move {
-            let _critical = Critical(Arc::clone(&core));
-            let attempt = record.attempt;
-            let result = core.launch_one(&record, root_volume).await;
-            if let Err(error) = &result
-                && error.is_ambiguous()
-            {
-                core.counters.ambiguous_launch();
-            }
-            let result = result.map_err(Failure::from);
-            core.deliver(&key, Event::Launched { attempt, result });
-        });
-    }
-
     /// Follows an agent's reports until the connection ends.
     fn follow(self: &Arc<Self>, key: &Key, attempt: u32, endpoint: CellEndpoint, patience: Duration) {
         let (core, own_key) = (Arc::clone(self), key.clone());
@@ -238,7 +220,9 @@ impl Core {
             core.deliver(&own_key, Event::Disconnected { attempt, failure });
         });
         let mut slots = self.slots();
-        let before = slots.get_mut(key).and_then(|slot| slot.watches.insert(attempt, watch));
+        let before = slots
+            .get_mut(key)
+            .and_then(|slot| slot.watches.insert(attempt, watch));
         if let Some(before) = before {
             before.abort();
         }
@@ -372,15 +356,6 @@ impl Core {
             }
             core.deliver(&key, Event::Released);
         });
-    }
-}
-
-/// Counts a launch until its result is in the inbox.
-struct Critical(Arc<Core>);
-
-impl Drop for Critical {
-    fn drop(&mut self) {
-        self.0.tasks.end_critical();
     }
 }
 

@@ -89,8 +89,8 @@ impl Turn<'_> {
             s.ambiguous = true;
             s.discard = true;
         } else if failure.retry == Retry::Elsewhere {
+            // For how long nobody is placed there again is remembered for all pods, by the driver.
             let until = after(self.now, self.cfg.avoid_capacity);
-            self.pod.avoid.until(s.record.offering.clone(), until);
             self.act(Action::Avoid {
                 offering: s.record.offering.clone(),
                 until,
