@@ -15,9 +15,8 @@ fn hex(text: &mut String, byte: u8) {
     let _ = write!(text, "{byte:02x}");
 }
 
-/// A random (version 4) UUID in its usual spelling.
-pub(crate) fn uuid(origin: &dyn Origin, subject: &str) -> String {
-    let mut bytes: [u8; 16] = draw(origin, subject);
+/// A version 4 UUID of these bytes in its usual spelling.
+pub(crate) fn uuid(mut bytes: [u8; 16]) -> String {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let mut text = String::with_capacity(36);

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as HttpBody;
+use serde_json::Value;
 use tower_service::Service;
 
 use crate::api::{self, Body, BoxError};
 use crate::app::App;
 use crate::auth::User;
+use crate::store::Key;
 use crate::{controllers, scheduler};
 
 /// A Kubernetes API in this process that is called, not connected to. Made by
@@ -83,6 +85,21 @@ impl InProcess {
     /// Lets a user or group do everything from now on.
     pub fn allow(&self, subject: &str) {
         self.app.auth.allow(subject);
+    }
+
+    /// An object as it is stored, without a request: for a test that judges what its controllers have made. `group` is empty for core
+    /// resources, `namespace` for cluster-scoped ones.
+    #[must_use]
+    pub fn object(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        self.app
+            .store
+            .get(&format!("{group}/{plural}"), &Key::new(namespace, name))
+    }
+
+    /// All objects of a resource as they are stored, in order of namespace and name.
+    #[must_use]
+    pub fn objects(&self, group: &str, plural: &str) -> Vec<Arc<Value>> {
+        self.app.store.list(&format!("{group}/{plural}"), None).1
     }
 
     /// The version of the last change, as `metadata.resourceVersion` counts.

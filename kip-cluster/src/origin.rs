@@ -9,6 +9,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use crate::ids;
+
 /// Where a cluster takes the time and the random part of its ids from.
 ///
 /// Everything that ends up in an object comes from here: `creationTimestamp`, `deletionTimestamp`, the times of
@@ -21,6 +23,13 @@ pub trait Origin: fmt::Debug + Send + Sync + 'static {
     /// Fills `bytes` with what is drawn for `subject`: the table, namespace and name the draw is for. Two draws for one
     /// subject must differ, or two objects that follow each other under one name share their UID.
     fn fill(&self, subject: &str, bytes: &mut [u8]);
+
+    /// The UID of the next object called `subject`. Provided: a version 4 UUID of what [`fill`](Self::fill) draws.
+    fn uid(&self, subject: &str) -> String {
+        let mut bytes = [0; 16];
+        self.fill(subject, &mut bytes);
+        ids::uuid(bytes)
+    }
 }
 
 /// The machine's clock and the operating system's random numbers: what a cluster uses unless told otherwise.

@@ -38,7 +38,7 @@ pub(super) fn for_create(app: &App, resource: &Resource, object: &mut Value) -> 
         meta.remove(field);
     }
     let name = meta.get("name").and_then(Value::as_str).unwrap_or("");
-    let uid = ids::uuid(&*app.origin, &format!("{}/{namespace}/{name}", resource.table));
+    let uid = app.origin.uid(&format!("{}/{namespace}/{name}", resource.table));
     meta.insert("uid".to_owned(), uid.into());
     meta.insert("creationTimestamp".to_owned(), ids::now(&*app.origin).into());
     if resource.counts_generation {

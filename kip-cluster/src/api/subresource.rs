@@ -198,10 +198,10 @@ fn token(call: &Call<'_>, request: &Value) -> ApiResult<Reply> {
         node,
         issued: now.as_second(),
         expires,
-        id: ids::uuid(
-            &*call.app.origin,
-            &format!("token/{}/{}", call.target.namespace, call.target.name),
-        ),
+        id: call
+            .app
+            .origin
+            .uid(&format!("token/{}/{}", call.target.namespace, call.target.name)),
     };
     let token = call.app.auth.signer.sign(&claims).map_err(ApiError::internal)?;
     let expiration = jiff::Timestamp::from_second(expires).map_err(ApiError::internal)?;

@@ -164,7 +164,7 @@ fn report(app: &App, pod: &Object, kind: &str, reason: &str, message: &str) {
     let (namespace, name) = (object::namespace(pod), object::name(pod));
     let event = json!({
         "apiVersion": "v1", "kind": "Event",
-        "metadata": {"namespace": namespace, "name": format!("{name}.{}", &ids::uuid(&*app.origin, &format!("/events/{namespace}/{name}"))[..13])},
+        "metadata": {"namespace": namespace, "name": format!("{name}.{}", &app.origin.uid(&format!("/events/{namespace}/{name}"))[..13])},
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name,
                            "uid": object::uid(pod), "resourceVersion": object::meta_str(pod, "resourceVersion")},
         "reason": reason, "message": message, "type": kind, "action": if kind == "Normal" { "Binding" } else { "Scheduling" },
