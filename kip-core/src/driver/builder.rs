@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::clock::{Clock, SystemClock};
+use super::clock::{Clock, SteadyClock, SystemClock};
 use super::config::DriverConfig;
 use super::core::Core;
 use super::handle::DriverHandle;
@@ -144,7 +144,9 @@ impl KipBuilder {
             Arc::clone(source),
             self.provider,
             self.store.unwrap_or_else(|| Arc::new(MemoryCellStore::new())),
-            self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
+            Arc::new(SteadyClock::over(
+                self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
+            )),
             self.sizer.unwrap_or_else(|| Box::new(CheapestFit::default())),
         );
         Ok(Driver { core: Arc::new(core) })

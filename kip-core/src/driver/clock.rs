@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +12,8 @@ use tokio::time::Instant;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::Backoff;
 
-/// Where the driver reads time.
+/// Where the driver reads time: once when it is built. From then on it counts by the machine's steady clock, so a wall clock that is set
+/// forward or back moves none of its deadlines.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Now.
@@ -67,6 +69,38 @@ impl Clock for TokioClock {
     }
 }
 
+/// Another clock's time as it was at the beginning, and steady from then on.
+#[derive(Debug)]
+pub(super) struct SteadyClock {
+    inner: Arc<dyn Clock>,
+    begin: Timestamp,
+    anchor: Instant,
+}
+
+impl SteadyClock {
+    /// Begins with what `inner` shows now, and waits as it does.
+    pub(super) fn over(inner: Arc<dyn Clock>) -> Self {
+        Self {
+            begin: inner.now(),
+            anchor: Instant::now(),
+            inner,
+        }
+    }
+}
+
+#[async_trait]
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        self.begin
+            .checked_add(self.anchor.elapsed())
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.inner.sleep(duration).await;
+    }
+}
+
 /// Bounds a call: without an answer in time it is [`ErrorKind::Timeout`].
 pub(super) async fn within<T>(
     limit: Duration,
@@ -104,5 +138,34 @@ impl Repeat {
             tracing::debug!(what, failures = self.failures, error = %error.chain(), "failed, will try again");
         }
         clock.sleep(self.curve.delay(self.failures)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Jumping(std::sync::Mutex<Timestamp>);
+
+    #[async_trait]
+    impl Clock for Jumping {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().expect("not poisoned")
+        }
+
+        async fn sleep(&self, duration: Duration) {
+            tokio::time::sleep(duration).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_set_back_by_an_hour_does_not_hold_back_a_terminate_for_an_hour() {
+        let begin = Timestamp::UNIX_EPOCH + Duration::from_secs(7200);
+        let wall = Arc::new(Jumping(std::sync::Mutex::new(begin)));
+        let steady = SteadyClock::over(Arc::clone(&wall) as Arc<dyn Clock>);
+        *wall.0.lock().expect("not poisoned") = Timestamp::UNIX_EPOCH;
+        steady.sleep(Duration::from_secs(5)).await;
+        assert_eq!(steady.now(), begin + Duration::from_secs(5));
     }
 }
