@@ -7,14 +7,17 @@ use serde_json::{Value, json};
 
 use super::{ALL_VERBS, Resource, Source, Subresource};
 use crate::object;
+use crate::schema::cel::Rules;
 use crate::schema::{Node, Shape, definition};
 
 /// The schema of one version of a custom resource.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct CustomSchema {
     /// `openAPIV3Schema` as written.
     pub(crate) raw: Value,
     pub(crate) node: Node,
+    /// Its `x-kubernetes-validations`.
+    pub(crate) rules: Rules,
     pub(crate) columns: Vec<PrinterColumn>,
 }
 
@@ -130,7 +133,13 @@ fn read_schema(version: &Value) -> CustomSchema {
             }
         })
         .collect();
-    CustomSchema { raw, node, columns }
+    let rules = Rules::of(&raw);
+    CustomSchema {
+        raw,
+        node,
+        rules,
+        columns,
+    }
 }
 
 /// Sorts versions as Kubernetes prefers them: `v2`, `v1`, `v1beta2`, `v1alpha1`, then anything else by name.

@@ -5,6 +5,7 @@
 //! merge, and server-side apply.
 
 mod builtin;
+pub(crate) mod cel;
 pub(crate) mod custom;
 pub(crate) mod decode;
 mod fields;

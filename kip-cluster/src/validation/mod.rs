@@ -16,6 +16,7 @@ pub(crate) fn on_create(resource: &Resource, object: &Value) -> Vec<Problem> {
     let mut problems = Vec::new();
     names::metadata(resource, object, &mut problems);
     always(resource, object, &mut problems);
+    rules(resource, object, None, &mut problems);
     problems
 }
 
@@ -33,7 +34,15 @@ pub(crate) fn on_update(resource: &Resource, old: &Value, new: &Value, subresour
         "apiextensions.k8s.io/customresourcedefinitions" => crd::immutable(old, new, &mut problems),
         _ => {}
     }
+    rules(resource, new, Some(old), &mut problems);
     problems
+}
+
+/// The rules of a custom object's definition, which count on fields of the right type.
+fn rules(resource: &Resource, object: &Value, old: Option<&Value>, problems: &mut Vec<Problem>) {
+    if let (Source::Custom(schema), true) = (&resource.source, problems.is_empty()) {
+        schema.rules.check(object, old, problems);
+    }
 }
 
 /// Once it is being deleted, an object can only lose finalizers.
