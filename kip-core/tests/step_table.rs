@@ -579,6 +579,26 @@ fn the_attempt_is_counted_on_over_a_restart_or_two_instances_share_a_token() {
 }
 
 #[test]
+fn a_record_of_a_controller_whose_clock_was_ahead_does_not_hold_the_instance_for_as_long() {
+    let life = booting().on(gone());
+    let record = life.state.record().expect("a record");
+    let long_ago = at(-7200);
+    let mut life = Life {
+        state: recover(&life.cfg, (**record).clone(), None, long_ago),
+        now: long_ago,
+        ..life
+    };
+    for _ in 0..3 {
+        life = life
+            .on(gone())
+            .after(60)
+            .on(Event::Woke)
+            .on(terminated(Err(ErrorKind::NotFound)));
+    }
+    assert_eq!(life.phase(), Phase::Finished, "it is gone: {:?}", life.state);
+}
+
+#[test]
 fn what_is_not_known_yet_is_neither_launched_nor_ended() {
     let life = Life::new().on(Event::Woke);
     assert!(life.actions.is_empty(), "{:?}", life.actions);

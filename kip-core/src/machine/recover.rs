@@ -16,10 +16,22 @@ use crate::model::{CellPhase, CellRecord, Ending, Instance, Replaced};
 /// the record's id or token, if it does: a list that lags proves nothing, so absence changes nothing here.
 ///
 /// The first [`Event::Woke`](super::Event::Woke) starts what the state has to do: dial, ask, terminate.
-pub fn recover(cfg: &StepConfig, record: CellRecord, found: Option<&Instance>, now: Timestamp) -> PodState {
+pub fn recover(
+    cfg: &StepConfig,
+    mut record: CellRecord,
+    found: Option<&Instance>,
+    now: Timestamp,
+) -> PodState {
+    // A controller before us may have had a clock ahead of ours: what has happened is not in the future.
+    let marks = &mut record.marks;
+    marks.seen_at = Some(marks.seen_at.unwrap_or(record.issued_at).min(now));
+    let launched_at = marks
+        .launched_at
+        .or(record.instance.is_some().then_some(record.issued_at));
+    marks.launched_at = launched_at.map(|at| at.min(now));
     let mut state = PodState::new(record.pod.clone(), now);
     state.pod.attempt = record.attempt;
-    state.pod.seen_at = record.marks.seen_at.unwrap_or(record.issued_at);
+    state.pod.seen_at = record.marks.seen_at.unwrap_or(now);
     state.pod.marks = record.marks;
     // What the agent told before we came was told by a controller before us.
     state.pod.told_events = None;
@@ -40,7 +52,7 @@ fn outgoing(cfg: &StepConfig, replaced: Replaced, record: &CellRecord, now: Time
     Outgoing {
         replaced,
         // It was there when the next attempt was decided.
-        absence_counts_at: after(record.issued_at, cfg.consistency),
+        absence_counts_at: after(record.issued_at.min(now), cfg.consistency),
         why: "The cloud took the instance back.".into(),
         kill_at,
         deadline: after(kill_at, cfg.stop_margin),
