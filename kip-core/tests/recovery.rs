@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use kip_core::driver::CellStore as _;
-use kip_core::ids::{InstanceId, PodUid};
+use kip_core::ids::{InstanceId, LaunchToken, PodUid};
 use kip_core::machine::Phase;
 use kip_core::model::{Instance, PodPhase};
 use kip_core::provider::tags;
@@ -206,8 +205,8 @@ async fn a_lost_record_store_does_not_lose_the_pods_because_instances_carry_tags
             .await
     );
     world.crash().await;
-    for record in world.store.list().await.expect("lists") {
-        world.store.remove(record.name()).await.expect("removes");
+    for record in world.store.records() {
+        world.store.delete_by_hand(&record.name);
     }
     let handle = world.start().expect("starts");
     assert!(
@@ -228,32 +227,53 @@ async fn a_lost_record_store_does_not_lose_the_pods_because_instances_carry_tags
 #[tokio::test(start_paused = true)]
 async fn an_instance_nobody_remembers_is_terminated_and_a_foreign_one_is_not() {
     let mut world = World::new();
-    world.start().expect("starts");
-    let plant = |id: &str, node: &str| {
-        let mut instance = Instance::new(
-            InstanceId::new(id),
-            "fake:///x",
-            samples::offering_id("small"),
-            world.clock.now(),
-        );
-        instance
-            .tags
-            .insert(tags::CLUSTER.into(), samples::cluster().as_str().into());
-        instance.tags.insert(tags::NODE.into(), node.into());
+    let handle = world.start().expect("starts");
+    world.cloud.plant(launched_by_kip(&world, "i-orphan", "ghost", 1));
+    for (id, tag, value) in [
+        ("i-another-node", tags::NODE, "another-node"),
+        ("i-forged-token", tags::TOKEN, "forged"),
+        ("i-forged-pod", tags::POD_UID, "uid-another"),
+    ] {
+        let mut instance = launched_by_kip(&world, id, "ghost", 1);
+        instance.tags.insert(tag.into(), value.into());
+        instance.token = None;
         world.cloud.plant(instance);
-    };
-    plant("i-orphan", samples::node().as_str());
-    plant("i-foreign", "another-node");
+    }
     assert!(
         world
-            .wait_until(LATER, || world.cloud.instances().len() == 1)
+            .wait_until(LATER, || world.cloud.instances().len() == 3)
             .await
     );
     assert!(
         !world
-            .wait_until(LATER, || world.cloud.instances().is_empty())
+            .wait_until(LATER, || world.cloud.instances().len() < 3)
             .await
     );
+    assert_eq!(
+        handle.metrics().foreign,
+        2,
+        "and its owner can see that they are there"
+    );
+}
+
+/// What the cloud would show of an instance that a controller of this node launched.
+fn launched_by_kip(world: &World, id: &str, pod: &str, attempt: u32) -> Instance {
+    let (cluster, node, pod) = (samples::cluster(), samples::node(), samples::pod(pod));
+    let offering = samples::offering_id("small");
+    let token = LaunchToken::derive(&cluster, &node, &pod.uid, attempt, &offering);
+    let mut instance = Instance::new(InstanceId::new(id), "fake:///x", offering, world.clock.now());
+    for (tag, value) in [
+        (tags::CLUSTER, cluster.as_str()),
+        (tags::NODE, node.as_str()),
+        (tags::POD_UID, pod.uid.as_str()),
+        (tags::POD, &pod.to_string()),
+        (tags::ATTEMPT, &attempt.to_string()),
+        (tags::TOKEN, token.as_str()),
+    ] {
+        instance.tags.insert(tag.into(), value.to_owned());
+    }
+    instance.token = Some(token);
+    instance
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,8 +8,8 @@ pub fn nothing_left(world: &World) -> Result<(), String> {
     for instance in world.cloud.instances() {
         left.push(format!("instance {} ({:?})", instance.id, instance.phase));
     }
-    for record in world.store.records() {
-        left.push(format!("record {}", record.name));
+    for stored in world.store.stored() {
+        left.push(format!("record {}", stored.name()));
     }
     if !world.source.is_empty() {
         left.push(format!("{} pod objects", world.source.len()));

@@ -309,8 +309,10 @@ impl PodSource for FakeSource {
     }
 
     async fn exists(&self, pod: &PodRef) -> Result<bool> {
-        self.call(SourceOp::Exists, "exists", || Ok(self.pods().contains_key(&pod.uid)))
-            .await
+        self.call(SourceOp::Exists, "exists", || {
+            Ok(self.pods().get(&pod.uid).is_some_and(|pod| !pod.is_terminal()))
+        })
+        .await
     }
 
     async fn release(&self, pod: &PodUid) -> Result<()> {

@@ -51,17 +51,41 @@ impl FakeStore {
         &self.faults
     }
 
-    /// All records, without counting as a call.
+    /// All sound records, without counting as a call.
     pub fn records(&self) -> Vec<CellRecord> {
+        self.stored().into_iter().filter_map(StoredCell::sound).collect()
+    }
+
+    /// All records, damaged ones included, without counting as a call.
+    pub fn stored(&self) -> Vec<StoredCell> {
         // The store underneath never waits and never fails.
-        self.records
-            .list()
-            .now_or_never()
-            .and_then(Result::ok)
-            .unwrap_or_default()
+        let all = self.records.list().now_or_never();
+        all.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Changes a record as a hand would: its seal is not renewed. False when there is none.
+    pub fn edit_by_hand(&self, cell: &CellName, change: impl FnOnce(&mut CellRecord)) -> bool {
+        self.records.tamper(cell, change)
+    }
+
+    /// Puts a record there as a hand, or another controller, would, in the place of any of its name.
+    pub fn put_by_hand(&self, record: &CellRecord) {
+        self.delete_by_hand(&record.name);
+        // The store underneath never waits, and has none of this name now.
+        let _ = self.records.create(record).now_or_never();
+    }
+
+    /// Removes a record as a hand would, finalizer and all.
+    pub fn delete_by_hand(&self, cell: &CellName) {
+        let version = self
+            .stored()
             .into_iter()
-            .filter_map(StoredCell::sound)
-            .collect()
+            .find(|stored| stored.name() == cell)
+            .map(|stored| stored.version().to_owned());
+        if let Some(version) = version {
+            // The store underneath never waits, and this is its newest version.
+            let _ = self.records.remove(cell, &version).now_or_never();
+        }
     }
 
     /// How often a record was created or updated.
@@ -122,8 +146,8 @@ impl CellStore for FakeStore {
         .await
     }
 
-    async fn remove(&self, name: &CellName) -> Result<()> {
-        self.call(StoreOp::Remove, "remove cell", self.records.remove(name))
+    async fn remove(&self, name: &CellName, version: &str) -> Result<()> {
+        self.call(StoreOp::Remove, "remove cell", self.records.remove(name, version))
             .await
     }
 

@@ -18,26 +18,27 @@ use super::queue::Queue;
 use super::source::{PodIntent, PodSource};
 use super::store::CellStore;
 use super::timers::Timers;
-use crate::ids::{CellName, PodRef, PodUid};
+use crate::ids::{PodRef, PodUid};
 use crate::machine::{Action, Event, Phase, PodState, StepConfig, Wanted, elapsed, step};
+use crate::model::CellRecord;
 use crate::provider::CloudProvider;
 use crate::runtime::PodRuntime;
 use crate::sizing::InstanceSizer;
 
-/// What one machine is for. Ordinarily a pod; a cell by itself when its pod already has a better one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Key {
-    Pod(PodUid),
-    Cell(CellName),
-}
+/// What one machine is for: a pod, and so the pod's one record.
+pub(super) type Key = PodUid;
 
 /// One machine: its state, what it has not heard yet, and what the driver keeps beside it.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) state: PodState,
     pub(super) inbox: VecDeque<Event>,
-    /// The store's version of the record, empty when there is none.
-    pub(super) version: String,
+    /// The record as it was last stored, with the store's version; None when it never was, or was removed.
+    pub(super) stored: Option<Arc<CellRecord>>,
+    /// The state before the step that is being carried out: put back if what the step decided cannot be stored and is given up.
+    pub(super) before: Option<PodState>,
+    /// A sweep saw the store's record differ from the one above: it is to be read again.
+    pub(super) is_doubtful: bool,
     /// The tasks that follow agents, by attempt.
     pub(super) watches: BTreeMap<u32, AbortHandle>,
     /// Whether a task publishes this pod's reports; it takes the newest until there is no newer one.
@@ -45,11 +46,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(state: PodState, version: String) -> Self {
+    pub(super) fn new(state: PodState, stored: Option<Arc<CellRecord>>) -> Self {
         Self {
             state,
             inbox: VecDeque::new(),
-            version,
+            stored,
+            before: None,
+            is_doubtful: false,
             watches: BTreeMap::new(),
             is_publishing: false,
         }
@@ -182,7 +185,7 @@ impl Core {
             PodIntent::Delete { deadline } => wanted(Wanted::Deleted { deadline }),
             PodIntent::Gone => wanted(Wanted::Gone),
         };
-        let key = Key::Pod(pod.clone());
+        let key: Key = pod.clone();
         {
             let mut slots = self.slots();
             if !slots.contains_key(&key) {
@@ -201,7 +204,7 @@ impl Core {
                     name: String::new(),
                 });
                 let state = PodState::new(reference, self.clock.now());
-                slots.insert(key.clone(), Slot::new(state, String::new()));
+                slots.insert(key.clone(), Slot::new(state, None));
             }
         }
         self.deliver(&key, event);
@@ -229,13 +232,19 @@ impl Core {
     }
 
     pub(super) fn read<T>(&self, pod: &PodUid, read: impl FnOnce(&PodState) -> T) -> Option<T> {
-        self.slots()
-            .get(&Key::Pod(pod.clone()))
-            .map(|slot| read(&slot.state))
+        self.slots().get(pod).map(|slot| read(&slot.state))
     }
 
     pub(super) fn snapshot<T>(&self, read: impl Fn(&PodState) -> T) -> Vec<T> {
         self.slots().values().map(|slot| read(&slot.state)).collect()
+    }
+
+    /// Has a pod's record read again, between two steps.
+    pub(super) fn doubt(&self, key: &Key) {
+        if let Some(slot) = self.slots().get_mut(key) {
+            slot.is_doubtful = true;
+        }
+        self.queue.push(key.clone());
     }
 
     pub(super) fn metrics(&self) -> DriverMetrics {
@@ -289,11 +298,26 @@ impl Core {
 
     /// Steps one machine until its inbox is empty. The queue sees to it that nobody else does at the same time.
     pub(super) async fn work(self: &Arc<Self>, key: &Key) {
-        while let Some(actions) = self.step_once(key) {
+        loop {
+            let is_doubtful = {
+                let mut slots = self.slots();
+                let slot = slots.get_mut(key);
+                slot.is_some_and(|slot| std::mem::take(&mut slot.is_doubtful))
+            };
+            if is_doubtful {
+                self.check(key).await;
+                continue;
+            }
+            let Some(actions) = self.step_once(key) else {
+                return;
+            };
             for action in actions {
                 if !self.execute(key, action).await {
                     break;
                 }
+            }
+            if let Some(slot) = self.slots().get_mut(key) {
+                slot.before = None;
             }
         }
     }
@@ -307,6 +331,7 @@ impl Core {
         // The placeholder is never seen: the lock is held until the next state is in place.
         let placeholder = PodState::new(slot.state.pod.reference.clone(), now);
         let state = std::mem::replace(&mut slot.state, placeholder);
+        slot.before = Some(state.clone());
         let (before, was_running) = (state.phase(), state.pod.marks.running_at);
         let step = step(&self.step, state, event, now);
         slot.state = step.next;

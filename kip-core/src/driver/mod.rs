@@ -29,4 +29,6 @@ pub use config::DriverConfig;
 pub use handle::{CellSnapshot, DriverHandle};
 pub use metrics::{BUCKETS, DriverMetrics, Durations, HeldBack, LaunchOutcome};
 pub use source::{PodIntent, PodNotice, PodSource};
-pub use store::{CellStore, DamagedCell, MemoryCellStore, StoredCell};
+pub use store::{CellStore, MemoryCellStore};
+
+pub use crate::model::{DamagedCell, StoredCell};

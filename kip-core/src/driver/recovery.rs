@@ -4,18 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::clock::Repeat;
-use super::core::{Core, Key, Slot};
-use super::store::StoredCell;
-use crate::error::{ErrorKind, Result};
-use crate::ids::{InstanceId, LaunchToken, PodRef, PodUid};
+use super::core::{Core, Slot};
+use super::source::PodNotice;
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::ids::{CellName, PodRef, PodUid};
 use crate::machine::{Event, recover};
-use crate::model::{CellPhase, CellRecord, Instance, InstancePhase, Price};
+use crate::model::{
+    CellPhase, CellRecord, DamagedCell, Instance, InstancePhase, Price, Replaced, StoredCell,
+};
+use crate::plan::{Ownership, Proof, ownership, token_of};
 use crate::provider::tags;
 
+/// Something to be told about a pod once the source knows the pods.
+pub(super) type Notices = Vec<(PodUid, PodNotice)>;
+
+/// An instance that is proved ours and is not on its way out.
+struct Owned {
+    instance: Instance,
+    proof: Proof,
+}
+
 /// Reads records and instances, for as long as it takes, and makes a machine of each.
-pub(super) async fn recover_all(core: &Arc<Core>) {
+pub(super) async fn recover_all(core: &Arc<Core>) -> Notices {
     let mut repeat = Repeat::new(core.config.repeat);
-    let (instances, records) = loop {
+    let (instances, stored) = loop {
         // Instances first: one launched in between by nobody else is then claimed by its record, not the other way round.
         match read(core).await {
             Ok(read) => break read,
@@ -26,50 +38,58 @@ pub(super) async fn recover_all(core: &Arc<Core>) {
             }
         }
     };
-    let identity = &core.step.identity;
-    let (records, foreign): (Vec<_>, Vec<_>) = records
-        .into_iter()
-        .partition(|record| record.cluster == identity.cluster && record.node == identity.node);
-    for record in foreign {
-        tracing::warn!(cell = %record.name, node = %record.node, "a record of another node or cluster is left alone");
-    }
-
-    let mut all = Vec::new();
-    for record in records {
-        let found = instances
-            .iter()
-            .find(|instance| claims(&record, instance))
-            .cloned();
-        all.push((record, found));
-    }
-    for instance in instances {
-        let is_leaving = matches!(
-            instance.phase,
-            InstancePhase::Terminating | InstancePhase::Terminated
-        );
-        if is_leaving || all.iter().any(|(record, _)| claims(record, &instance)) {
-            continue;
-        }
-        if let Some(record) = record_of(core, &instance) {
-            tracing::warn!(instance = %instance.id, pod = %record.pod, "an instance without record is taken over by its tags");
-            if let Some(record) = create(core, record).await {
-                all.push((record, Some(instance)));
+    let mut records = Vec::new();
+    let mut damaged = BTreeMap::new();
+    for stored in stored {
+        match stored {
+            StoredCell::Sound(record) if core.is_own(&record) => records.push(record),
+            StoredCell::Sound(record) => {
+                tracing::warn!(cell = %record.name, node = %record.node, cluster = %record.cluster,
+                    "a record of another node or cluster is left alone");
+            }
+            StoredCell::Damaged(found) => {
+                damaged.insert(found.name.clone(), found);
             }
         }
     }
-    if !all.is_empty() {
-        tracing::info!(cells = all.len(), "taking over cells");
+    let mut owned = owned(core, &instances);
+    let mut notices = Vec::new();
+    for record in &records {
+        owned.remove(&record.name);
     }
-    core.counters.adopted(all.len());
-    adopt(core, all);
+    for (name, of_pod) in owned {
+        let Some(record) = record_of(core, of_pod) else {
+            continue;
+        };
+        let restored = match damaged.remove(&name) {
+            Some(found) => restore(core, record, &found, &mut notices).await,
+            None => {
+                tracing::warn!(cell = %name, pod = %record.pod, "an instance without record is taken over by its tags");
+                write(core, &record).await
+            }
+        };
+        records.extend(restored);
+    }
+    for found in damaged.into_values() {
+        tracing::error!(cell = %found.name, pod = ?found.pod, instance = ?found.instance, problem = found.problem,
+            "a record was changed by hand and no instance of ours shows what it was: it is left alone, and its pod held back");
+    }
+    if !records.is_empty() {
+        tracing::info!(cells = records.len(), "taking over cells");
+    }
+    core.counters.adopted(records.len());
+    for record in records {
+        let found = instances.iter().find(|instance| claims(&record, instance));
+        adopt(core, record, found);
+    }
     core.recovered();
+    notices
 }
 
-async fn read(core: &Core) -> Result<(Vec<Instance>, Vec<CellRecord>)> {
+async fn read(core: &Core) -> Result<(Vec<Instance>, Vec<StoredCell>)> {
     let instances = core.list_ours().await?;
     let stored = core.store.list().await?;
-    let records = stored.into_iter().filter_map(StoredCell::sound).collect();
-    Ok((instances, records))
+    Ok((instances, stored))
 }
 
 fn claims(record: &CellRecord, instance: &Instance) -> bool {
@@ -79,86 +99,122 @@ fn claims(record: &CellRecord, instance: &Instance) -> bool {
     }
 }
 
-fn token_of(instance: &Instance) -> Option<LaunchToken> {
-    let tag = || instance.tags.get(tags::TOKEN).map(LaunchToken::from_stored);
-    instance.token.clone().or_else(tag)
+/// The instances that are proved ours, by the name of their pod's record, oldest attempt first.
+fn owned(core: &Core, instances: &[Instance]) -> BTreeMap<CellName, Vec<Owned>> {
+    let identity = &core.step.identity;
+    let mut owned: BTreeMap<CellName, Vec<Owned>> = BTreeMap::new();
+    for instance in instances {
+        match ownership(instance, &identity.cluster, &identity.node) {
+            Ownership::Proved(proof) => {
+                let is_leaving = matches!(
+                    instance.phase,
+                    InstancePhase::Terminating | InstancePhase::Terminated
+                );
+                if !is_leaving {
+                    let of_pod = owned.entry(CellName::of_pod(&proof.pod)).or_default();
+                    let instance = instance.clone();
+                    of_pod.push(Owned { instance, proof });
+                }
+            }
+            // The sweeps report those that only look like ours.
+            Ownership::Foreign(_) | Ownership::Elsewhere => {}
+        }
+    }
+    for of_pod in owned.values_mut() {
+        of_pod.sort_by_key(|owned| owned.proof.attempt);
+    }
+    owned
 }
 
-/// The record an instance must have had. It may have been told to run its pod, so that is what the record says. None when its tags do
-/// not tell enough: then it is left to the sweeps.
-fn record_of(core: &Core, instance: &Instance) -> Option<CellRecord> {
-    let token = token_of(instance)?;
-    let uid = PodUid::new(instance.tags.get(tags::POD_UID)?);
+/// The record that a pod's instances must have had. The newest attempt is the one that counts; the one before it may have been told to
+/// run the pod, so it goes first. None when their tags do not tell enough: then they are left to the sweeps.
+fn record_of(core: &Core, mut of_pod: Vec<Owned>) -> Option<CellRecord> {
+    let Owned { instance, proof } = of_pod.pop()?;
     let (namespace, name) = instance.tags.get(tags::POD)?.split_once('/')?;
     let identity = &core.step.identity;
     let mut record = CellRecord::intent(
         PodRef {
-            uid,
+            uid: proof.pod,
             namespace: namespace.into(),
             name: name.into(),
         },
         identity.node.clone(),
         identity.cluster.clone(),
-        1,
-        token,
+        proof.attempt,
+        proof.token,
         instance.offering.clone(),
         Price(0),
         instance.launched_at,
     );
-    record.phase = CellPhase::Running;
-    record.instance = Some(instance.id.clone());
+    record.replaces = of_pod.pop().map(|older| Replaced {
+        attempt: older.proof.attempt,
+        token: older.proof.token,
+        instance: older.instance.id,
+        address: older.instance.addresses.management,
+    });
+    // It may have been told to run its pod, so that is what the record says; beside another that may run it, it was not yet.
+    record.phase = match record.replaces {
+        None => CellPhase::Running,
+        Some(_) => CellPhase::Booting,
+    };
+    record.instance = Some(instance.id);
     record.addresses = instance.addresses;
     record.marks.launched_at = Some(instance.launched_at);
     Some(record)
 }
 
-async fn create(core: &Core, record: CellRecord) -> Option<CellRecord> {
+/// Puts the record that the tags tell in the place of one that was changed by hand.
+async fn restore(
+    core: &Core,
+    mut record: CellRecord,
+    damaged: &DamagedCell,
+    notices: &mut Notices,
+) -> Option<CellRecord> {
+    let instance = record.instance.as_ref().map_or("", |instance| instance.as_str());
+    tracing::warn!(cell = %record.name, pod = %record.pod, instance, problem = damaged.problem, named = ?damaged.instance,
+        "a record was changed by hand and is restored from its instance's tags");
+    let message = format!(
+        "Restored the record of this pod's cell, {}, from the tags of instance {instance}: it was changed by hand: {}.",
+        record.name, damaged.problem
+    );
+    let notice = PodNotice::warning("CellRestored", message);
+    notices.push((record.pod.uid.clone(), notice));
+    record.version.clone_from(&damaged.version);
+    write(core, &record).await
+}
+
+/// Writes a record made of tags. None when somebody else was first or the store will not have it: then the pod finds out what stands
+/// when it is to be launched for, and the sweeps see to the rest.
+async fn write(core: &Core, record: &CellRecord) -> Option<CellRecord> {
     let mut repeat = Repeat::new(core.config.repeat);
     loop {
-        match core.store.create(&record).await {
+        let written = if record.version.is_empty() {
+            core.store.create(record).await
+        } else {
+            core.store.update(record).await
+        };
+        match written {
             Ok(stored) => return Some(stored),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return None,
-            Err(error) => repeat.failed(&*core.clock, "create cell record", &error).await,
+            Err(error) if is_final(&error) => {
+                tracing::error!(cell = %record.name, pod = %record.pod, error = %error.chain(), "the record cannot be written");
+                return None;
+            }
+            Err(error) => repeat.failed(&*core.clock, "write cell record", &error).await,
         }
     }
 }
 
-/// Makes a machine of each record. Of several cells of one pod the one most likely to run it keeps the pod; the others are ended as
-/// soon as the source has spoken.
-fn adopt(core: &Core, mut all: Vec<(CellRecord, Option<Instance>)>) {
-    all.sort_by_key(|(record, _)| (is_better_last(record), record.attempt));
-    let mut best: BTreeMap<PodUid, InstanceId> = BTreeMap::new();
-    let now = core.clock.now();
-    for (record, found) in all.into_iter().rev() {
-        let uid = record.pod.uid.clone();
-        let version = record.version.clone();
-        let (name, instance) = (record.name.clone(), record.instance.clone());
-        let state = recover(&core.step, record, found.as_ref(), now);
-        let key = {
-            let mut slots = core.slots();
-            let key = Key::Pod(uid.clone());
-            let key = if slots.contains_key(&key) {
-                tracing::warn!(cell = %name, pod = %uid, other = ?best.get(&uid), "a pod has more than one cell");
-                Key::Cell(name)
-            } else {
-                if let Some(instance) = instance {
-                    best.insert(uid, instance);
-                }
-                key
-            };
-            slots.insert(key.clone(), Slot::new(state, version));
-            key
-        };
-        core.deliver(&key, Event::Woke);
-    }
+fn is_final(error: &Error) -> bool {
+    error.kind() == ErrorKind::Conflict || (error.retry() == Retry::Never && !error.is_ambiguous())
 }
 
-/// Sorts what should keep the pod last.
-fn is_better_last(record: &CellRecord) -> u8 {
-    match record.phase {
-        CellPhase::Terminating => 0,
-        CellPhase::Launching => 1,
-        CellPhase::Booting => 2,
-        CellPhase::Running => 3,
-    }
+/// Makes a machine of a record.
+pub(super) fn adopt(core: &Core, record: CellRecord, found: Option<&Instance>) {
+    let key = record.pod.uid.clone();
+    let stored = Arc::new(record.clone());
+    let state = recover(&core.step, record, found, core.clock.now());
+    core.slots()
+        .entry(key.clone())
+        .or_insert_with(|| Slot::new(state, Some(stored)));
+    core.deliver(&key, Event::Woke);
 }

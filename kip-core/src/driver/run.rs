@@ -1,13 +1,17 @@
 //! The life of a driver: recover, work, drain.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use super::clock::{Repeat, within};
-use super::core::Core;
+use super::core::{Core, Key};
 use super::executor::next;
+use super::persist::HOLD;
 use super::{recovery, sweep};
+use crate::ids::InstanceId;
 use crate::machine::{Event, Phase};
+use crate::model::CapacityType;
 
 /// Ends all tasks when the driver ends, however it ends.
 struct EndTasks(Arc<Core>);
@@ -16,6 +20,7 @@ impl Drop for EndTasks {
     fn drop(&mut self) {
         self.0.stop();
         self.0.tasks.abort_all();
+        self.0.source.ended();
     }
 }
 
@@ -23,18 +28,18 @@ pub(super) async fn run(core: Arc<Core>, shutdown: impl Future<Output = ()> + Se
     let _end = EndTasks(Arc::clone(&core));
     tokio::pin!(shutdown);
     core.tasks.spawn(refresh_forever(Arc::clone(&core)));
-    tokio::select! {
+    let notices = tokio::select! {
         biased;
-        () = recovery::recover_all(&core) => {}
+        notices = recovery::recover_all(&core) => notices,
         () = &mut shutdown => return,
-    }
+    };
     for _ in 0..core.config.workers.max(1) {
         core.tasks.spawn(work_forever(Arc::clone(&core)));
     }
     core.tasks.spawn(wake_forever(Arc::clone(&core)));
     core.tasks.spawn(launch_forever(Arc::clone(&core)));
     core.tasks.spawn(wake_stranded_forever(Arc::clone(&core)));
-    core.tasks.spawn(sweep::sweep_forever(Arc::clone(&core)));
+    core.tasks.spawn(sweep::sweep_forever(Arc::clone(&core), notices));
     core.tasks.spawn(heed_interruptions(Arc::clone(&core)));
     shutdown.await;
     core.stop();
@@ -53,8 +58,15 @@ pub(super) async fn run(core: Arc<Core>, shutdown: impl Future<Output = ()> + Se
 async fn work_forever(core: Arc<Core>) {
     loop {
         let key = core.queue.pop().await;
-        core.work(&key).await;
-        core.queue.done(&key);
+        let task_core = Arc::clone(&core);
+        let mut work = Box::pin(async move {
+            task_core.work(&key).await;
+            task_core.queue.done(&key);
+        });
+        // A pod whose record the store does not take goes on by itself: it must not keep a worker from all others.
+        if tokio::time::timeout(HOLD, &mut work).await.is_err() {
+            core.tasks.spawn(work);
+        }
     }
 }
 
@@ -107,11 +119,17 @@ async fn refresh_forever(core: Arc<Core>) {
 /// Passes the cloud's notices on, where it gives any.
 async fn heed_interruptions(core: Arc<Core>) {
     let mut repeat = Repeat::new(core.config.repeat);
+    // What was announced before this controller listened is found out by recovery and by its machines.
+    let mut was_deaf = false;
     loop {
         let Some(feed) = core.provider.interruptions() else {
             return;
         };
         let mut notices = feed.notices();
+        if was_deaf {
+            observe_spot(&core).await;
+        }
+        was_deaf = true;
         while let Some(notice) = next(&mut notices).await {
             match notice {
                 Ok(notice) => {
@@ -126,11 +144,38 @@ async fn heed_interruptions(core: Arc<Core>) {
                 Err(error) => {
                     repeat
                         .failed(&*core.clock, "read interruption notices", &error)
-                        .await
+                        .await;
+                    observe_spot(&core).await;
                 }
             }
         }
         // The stream ended; a moment later there may be a new one.
         core.clock.sleep(core.config.repeat.cap).await;
+    }
+}
+
+/// Looks at all spot cells at once, after notices may have been missed: one listing, whatever their number. An instance that is gone is
+/// not listed; those are the sweeps' to ask about.
+async fn observe_spot(core: &Core) {
+    let instances = match core.list_ours().await {
+        Ok(instances) => instances,
+        Err(error) => {
+            tracing::warn!(error = %error.chain(), "interruptions may have been missed, and the instances cannot be listed");
+            return;
+        }
+    };
+    let mut spot: BTreeMap<InstanceId, (Key, u32)> = BTreeMap::new();
+    for (key, slot) in &*core.slots() {
+        if let (Some(record), Some(instance)) = (slot.state.record(), slot.state.instance())
+            && record.offering.capacity_type == CapacityType::Spot
+        {
+            spot.insert(instance.clone(), (key.clone(), record.attempt));
+        }
+    }
+    for instance in instances {
+        if let Some((key, attempt)) = spot.get(&instance.id) {
+            let (attempt, result) = (*attempt, Ok(instance));
+            core.deliver(key, Event::Observed { attempt, result });
+        }
     }
 }

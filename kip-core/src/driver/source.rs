@@ -111,8 +111,9 @@ pub trait PodSource: fmt::Debug + Send + Sync + 'static {
     /// Tells a user something, best effort: failures are the implementer's to log.
     async fn notify(&self, pod: &PodUid, notice: PodNotice);
 
-    /// Whether a pod with this name and UID exists now, read from where pods live and not from a cache. Asked before something is done that
-    /// would be wrong if a cache had lost the pod.
+    /// Whether a pod with this name and UID exists now and has not ended (phase `Succeeded` or `Failed`), read from where pods live and not
+    /// from a cache. Asked before something is done that would be wrong if a cache had lost the pod: while this says true, its record is
+    /// neither retired nor left missing.
     ///
     /// # Errors
     /// When it cannot be told: then nothing is done.
@@ -123,4 +124,8 @@ pub trait PodSource: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Retryable errors are tried again. Already removed is success.
     async fn release(&self, pod: &PodUid) -> Result<()>;
+
+    /// The driver's run is over, however it came: it asks and tells nothing any more. What is still going on for it ends here. Provided:
+    /// nothing.
+    fn ended(&self) {}
 }

@@ -2,81 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{CellName, InstanceId, PodUid};
-use crate::model::CellRecord;
-
-/// A record as it is found in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are sound, and a box would cost each of them"
-)]
-pub enum StoredCell {
-    /// It is as a controller wrote it.
-    Sound(CellRecord),
-    /// It was changed by hand, or cannot be read. It is never acted on; what it may stand for is left alone.
-    Damaged(DamagedCell),
-}
-
-impl StoredCell {
-    /// Sound or damaged, by what the record says of itself.
-    pub fn judge(record: CellRecord) -> Self {
-        match record.problem() {
-            None => Self::Sound(record),
-            Some(problem) => Self::Damaged(DamagedCell {
-                name: record.name.clone(),
-                version: record.version.clone(),
-                pod: Some(record.pod.uid.clone()),
-                instance: record.instance.clone(),
-                problem,
-            }),
-        }
-    }
-
-    /// The record's name.
-    pub fn name(&self) -> &CellName {
-        match self {
-            Self::Sound(record) => &record.name,
-            Self::Damaged(damaged) => &damaged.name,
-        }
-    }
-
-    /// The store's version of it.
-    pub fn version(&self) -> &str {
-        match self {
-            Self::Sound(record) => &record.version,
-            Self::Damaged(damaged) => &damaged.version,
-        }
-    }
-
-    /// The record, if it is sound.
-    pub fn sound(self) -> Option<CellRecord> {
-        match self {
-            Self::Sound(record) => Some(record),
-            Self::Damaged(_) => None,
-        }
-    }
-}
-
-/// What can still be told of a record that was changed by hand or cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DamagedCell {
-    /// Its name.
-    pub name: CellName,
-    /// The store's version of it, for compare-and-swap.
-    pub version: String,
-    /// The pod it names, if it does.
-    pub pod: Option<PodUid>,
-    /// The instance it names, if it does.
-    pub instance: Option<InstanceId>,
-    /// What is wrong with it, in one sentence.
-    pub problem: String,
-}
+use crate::ids::CellName;
+use crate::model::{CellRecord, DamagedCell, StoredCell};
 
 /// Keeps cell records: in Kubernetes as `Cell` objects, or in memory.
 ///
@@ -98,7 +30,10 @@ pub trait CellStore: fmt::Debug + Send + Sync + 'static {
     async fn update(&self, record: &CellRecord) -> Result<CellRecord>;
 
     /// Removes a record for good. Called only after the provider said the instance is gone. Already removed is success.
-    async fn remove(&self, name: &CellName) -> Result<()>;
+    ///
+    /// # Errors
+    /// `Conflict` when `version` is not the newest: somebody else may have begun another attempt in this record.
+    async fn remove(&self, name: &CellName, version: &str) -> Result<()>;
 
     /// One record as it is now, not as a cache remembers it.
     ///
@@ -113,7 +48,52 @@ pub trait CellStore: fmt::Debug + Send + Sync + 'static {
 /// Keeps records in memory: for embedders that need no restart, and for tests.
 #[derive(Debug, Default)]
 pub struct MemoryCellStore {
-    records: Mutex<(u64, BTreeMap<CellName, CellRecord>)>,
+    records: Mutex<Records>,
+}
+
+#[derive(Debug, Default)]
+struct Records {
+    /// The newest version given out.
+    version: u64,
+    by_name: BTreeMap<CellName, Sealed>,
+}
+
+#[derive(Debug)]
+struct Sealed {
+    record: CellRecord,
+    seal: String,
+}
+
+impl Sealed {
+    fn judge(&self) -> StoredCell {
+        match StoredCell::judge(self.record.clone()) {
+            StoredCell::Sound(record) if record.seal() != self.seal => {
+                StoredCell::Damaged(DamagedCell::of(&record, "it does not match its seal"))
+            }
+            judged => judged,
+        }
+    }
+}
+
+impl Records {
+    fn put(&mut self, record: &CellRecord, seal: String) -> CellRecord {
+        self.version += 1;
+        let record = CellRecord {
+            version: self.version.to_string(),
+            ..record.clone()
+        };
+        let sealed = Sealed {
+            record: record.clone(),
+            seal,
+        };
+        self.by_name.insert(record.name.clone(), sealed);
+        record
+    }
+}
+
+fn conflict(operation: &'static str, name: &CellName) -> Error {
+    let message = "the record was changed by another writer";
+    Error::new(ErrorKind::Conflict, operation, message).with_context("cell", name)
 }
 
 impl MemoryCellStore {
@@ -122,7 +102,19 @@ impl MemoryCellStore {
         Self::default()
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, (u64, BTreeMap<CellName, CellRecord>)> {
+    /// Changes a record as a hand would, without renewing its seal: for tests. False when there is none of that name.
+    pub fn tamper(&self, name: &CellName, change: impl FnOnce(&mut CellRecord)) -> bool {
+        let mut records = self.locked();
+        let Some(sealed) = records.by_name.remove(name) else {
+            return false;
+        };
+        let mut record = sealed.record;
+        change(&mut record);
+        records.put(&record, sealed.seal);
+        true
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Records> {
         // Each critical section leaves the map consistent, so a panic elsewhere does not spoil it.
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,60 +123,44 @@ impl MemoryCellStore {
 #[async_trait]
 impl CellStore for MemoryCellStore {
     async fn create(&self, record: &CellRecord) -> Result<CellRecord> {
-        let (version, records) = &mut *self.locked();
-        if records.contains_key(&record.name) {
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                "create cell",
-                "a record of this name exists",
-            )
-            .with_context("cell", &record.name));
+        let mut records = self.locked();
+        if records.by_name.contains_key(&record.name) {
+            let message = "a record of this name exists";
+            return Err(Error::new(ErrorKind::AlreadyExists, "create cell", message)
+                .with_context("cell", &record.name));
         }
-        *version += 1;
-        let stored = CellRecord {
-            version: version.to_string(),
-            ..record.clone()
-        };
-        records.insert(record.name.clone(), stored.clone());
-        Ok(stored)
+        Ok(records.put(record, record.seal()))
     }
 
     async fn update(&self, record: &CellRecord) -> Result<CellRecord> {
-        let (version, records) = &mut *self.locked();
-        let Some(current) = records.get_mut(&record.name) else {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                "update cell",
-                "there is no record of this name",
-            )
-            .with_context("cell", &record.name));
+        let mut records = self.locked();
+        let Some(current) = records.by_name.get(&record.name) else {
+            let message = "there is no record of this name";
+            return Err(
+                Error::new(ErrorKind::NotFound, "update cell", message).with_context("cell", &record.name)
+            );
         };
-        if current.version != record.version {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "update cell",
-                "the record was changed by another writer",
-            )
-            .with_context("cell", &record.name));
+        if current.record.version != record.version {
+            return Err(conflict("update cell", &record.name));
         }
-        *version += 1;
-        *current = CellRecord {
-            version: version.to_string(),
-            ..record.clone()
-        };
-        Ok(current.clone())
+        Ok(records.put(record, record.seal()))
     }
 
-    async fn remove(&self, name: &CellName) -> Result<()> {
-        self.locked().1.remove(name);
+    async fn remove(&self, name: &CellName, version: &str) -> Result<()> {
+        let mut records = self.locked();
+        let current = records.by_name.get(name);
+        if current.is_some_and(|current| current.record.version != version) {
+            return Err(conflict("remove cell", name));
+        }
+        records.by_name.remove(name);
         Ok(())
     }
 
     async fn get(&self, name: &CellName) -> Result<Option<StoredCell>> {
-        Ok(self.locked().1.get(name).cloned().map(StoredCell::judge))
+        Ok(self.locked().by_name.get(name).map(Sealed::judge))
     }
 
     async fn list(&self) -> Result<Vec<StoredCell>> {
-        Ok(self.locked().1.values().cloned().map(StoredCell::judge).collect())
+        Ok(self.locked().by_name.values().map(Sealed::judge).collect())
     }
 }

@@ -423,7 +423,11 @@ impl PodSource for KubePodSource {
             .get_opt(&pod.name)
             .await
             .map_err(|error| api_error("read pod", error))?;
-        Ok(live.and_then(|live| live.metadata.uid).as_deref() == Some(pod.uid.as_str()))
+        let Some(live) = live.filter(|live| live.metadata.uid.as_deref() == Some(pod.uid.as_str())) else {
+            return Ok(false);
+        };
+        let phase = live.status.and_then(|status| status.phase).unwrap_or_default();
+        Ok(!matches!(phase.as_str(), "Succeeded" | "Failed"))
     }
 
     async fn release(&self, pod: &PodUid) -> Result<()> {

@@ -6,6 +6,7 @@ mod instance;
 mod manifest;
 mod offering;
 mod report;
+mod stored;
 mod units;
 mod verdict;
 
@@ -22,5 +23,6 @@ pub use report::{
     AgentEvent, ContainerReport, ContainerState, PodPhase, PodReport, RuntimeReport, StartMarks, Termination,
     Unheard,
 };
+pub use stored::{DamagedCell, StoredCell};
 pub use units::{Bytes, CpuMillis, Price};
 pub use verdict::Verdict;

@@ -16,6 +16,10 @@ pub enum Suspect {
     RecordWithoutPod(CellName),
     /// A record whose instance was not listed.
     RecordWithoutInstance(CellName),
+    /// A record that a machine stored and the store does not list, or lists as damaged.
+    RecordMissing(CellName),
+    /// A record that the store lists in another version than the machine stored.
+    RecordUnlike(CellName),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

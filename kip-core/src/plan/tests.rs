@@ -1,12 +1,14 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::{ClusterUid, NodeName, OfferingId, PodRef, Zone};
-use crate::model::{CapacityType, Price};
+use crate::ids::{ClusterUid, LaunchToken, NodeName, OfferingId, PodRef, Zone};
+use crate::model::{CapacityType, CellPhase, Price, Replaced};
+use crate::provider::tags;
 
 const START: i64 = 1_700_000_000;
 
@@ -22,8 +24,25 @@ fn offering() -> OfferingId {
     }
 }
 
+fn uid(n: u32) -> PodUid {
+    PodUid::new(format!("pod-{n}"))
+}
+
+fn attempt_token(n: u32, attempt: u32) -> LaunchToken {
+    let (cluster, node) = (ClusterUid::new("ours"), NodeName::new("kip"));
+    LaunchToken::derive(&cluster, &node, &uid(n), attempt, &offering())
+}
+
 fn token(n: u32) -> LaunchToken {
-    LaunchToken::from_stored(format!("{n:040}"))
+    attempt_token(n, 1)
+}
+
+fn name(n: u32) -> CellName {
+    CellName::of_pod(&uid(n))
+}
+
+fn id(n: u32) -> InstanceId {
+    InstanceId::new(format!("i-{n}"))
 }
 
 fn instance(n: u32) -> Instance {
@@ -38,17 +57,43 @@ fn instance(n: u32) -> Instance {
     instance.tags.insert(tags::CLUSTER.into(), "ours".into());
     instance.tags.insert(tags::NODE.into(), "kip".into());
     instance.tags.insert(tags::POD_UID.into(), format!("pod-{n}"));
+    instance.tags.insert(tags::ATTEMPT.into(), "1".into());
+    instance.tags.insert(tags::TOKEN.into(), token(n).to_string());
     instance
 }
 
-fn record(n: u32) -> CellRecord {
-    let pod = PodRef {
-        uid: PodUid::new(format!("pod-{n}")),
+/// The record of a later attempt, in the place of the first, as a newer controller wrote it.
+fn newer(n: u32, attempt: u32) -> CellRecord {
+    let mut newer = record(n);
+    newer.attempt = attempt;
+    newer.token = attempt_token(n, attempt);
+    newer.instance = Some(again(n, attempt).id);
+    newer.version = "2".into();
+    newer
+}
+
+/// What is proved ours, of a later attempt for the same pod.
+fn again(n: u32, attempt: u32) -> Instance {
+    let mut instance = instance(n);
+    instance.id = InstanceId::new(format!("i-{n}-{attempt}"));
+    let token = attempt_token(n, attempt);
+    instance.tags.insert(tags::ATTEMPT.into(), attempt.to_string());
+    instance.tags.insert(tags::TOKEN.into(), token.to_string());
+    instance.token = Some(token);
+    instance
+}
+
+fn pod(n: u32) -> PodRef {
+    PodRef {
+        uid: uid(n),
         namespace: "default".into(),
         name: format!("pod-{n}"),
-    };
+    }
+}
+
+fn record(n: u32) -> CellRecord {
     let mut record = CellRecord::intent(
-        pod,
+        pod(n),
         NodeName::new("kip"),
         ClusterUid::new("ours"),
         1,
@@ -57,9 +102,9 @@ fn record(n: u32) -> CellRecord {
         Price(1),
         at(-3600),
     );
-    // The name is made of the token's first twelve characters, which do not differ here.
-    record.name = CellName::new(format!("cell-{n}"));
-    record.instance = Some(InstanceId::new(format!("i-{n}")));
+    record.phase = CellPhase::Booting;
+    record.instance = Some(id(n));
+    record.version = "1".into();
     record
 }
 
@@ -67,9 +112,25 @@ fn world(instances: Vec<Instance>, cells: Vec<CellRecord>, pods: &[u32]) -> Worl
     World {
         synced: true,
         instances: Some(instances),
-        cells: Some(cells),
+        stored: Some(cells.into_iter().map(StoredCell::judge).collect()),
         pods: Some(pods.iter().map(|n| PodUid::new(format!("pod-{n}"))).collect()),
         ..World::new(ClusterUid::new("ours"), NodeName::new("kip"))
+    }
+}
+
+fn sound(world: &World) -> impl Iterator<Item = &CellRecord> {
+    world.stored.iter().flatten().filter_map(|stored| match stored {
+        StoredCell::Sound(record) => Some(record),
+        StoredCell::Damaged(_) => None,
+    })
+}
+
+/// What a machine remembers that stored this record.
+fn known(record: &CellRecord) -> KnownCell {
+    KnownCell {
+        pod: record.pod.uid.clone(),
+        record: Some(Arc::new(record.clone())),
+        version: record.version.clone(),
     }
 }
 
@@ -103,8 +164,8 @@ fn an_instance_nobody_remembers_is_terminated_at_the_second_sweep_or_it_costs_mo
     assert_eq!(
         seen[1],
         [PlanAction::TerminateInstance {
-            instance: InstanceId::new("i-2"),
-            pod: Some(PodUid::new("pod-2")),
+            instance: id(2),
+            pod: uid(2),
         }]
     );
 }
@@ -145,7 +206,7 @@ fn a_second_instance_of_one_token_is_left_over_or_a_pod_would_run_twice() {
         sweeps(&world, 2)[1],
         [PlanAction::TerminateInstance {
             instance: InstanceId::new("i-twin"),
-            pod: Some(PodUid::new("pod-1")),
+            pod: uid(1),
         }]
     );
 }
@@ -154,6 +215,7 @@ fn a_second_instance_of_one_token_is_left_over_or_a_pod_would_run_twice() {
 fn a_launch_whose_answer_was_lost_keeps_its_instance() {
     let mut launching = record(1);
     launching.instance = None;
+    launching.phase = CellPhase::Launching;
     // The token may be known to the provider, or only be in the tags.
     let mut by_tag = instance(1);
     by_tag.token = None;
@@ -172,8 +234,8 @@ fn a_record_whose_pod_is_gone_is_retired_or_its_instance_runs_for_nobody() {
     assert_eq!(
         seen[1],
         [PlanAction::RetireRecord {
-            cell: CellName::new("cell-2"),
-            pod: PodUid::new("pod-2"),
+            cell: name(2),
+            pod: pod(2),
         }]
     );
 }
@@ -184,9 +246,9 @@ fn a_record_whose_instance_is_not_listed_is_asked_about_never_forgotten() {
     assert_eq!(
         sweeps(&world, 2)[1],
         [PlanAction::VerifyInstance {
-            cell: CellName::new("cell-2"),
-            pod: PodUid::new("pod-2"),
-            instance: InstanceId::new("i-2"),
+            cell: name(2),
+            pod: uid(2),
+            instance: id(2),
         }]
     );
 }
@@ -195,6 +257,7 @@ fn a_record_whose_instance_is_not_listed_is_asked_about_never_forgotten() {
 fn records_of_another_node_are_not_ours_to_judge() {
     let mut other = record(2);
     other.node = NodeName::new("kip-2");
+    other.token = LaunchToken::derive(&other.cluster, &other.node, &uid(2), 1, &offering());
     let world = world(vec![instance(1)], vec![record(1), other], &[1]);
     assert_eq!(sweeps(&world, 5).concat(), []);
 }
@@ -220,7 +283,7 @@ fn nothing_is_concluded_from_a_listing_that_failed() {
                 vec![]
             }
             "cells" => {
-                world.cells = None;
+                world.stored = None;
                 vec![]
             }
             _ => {
@@ -312,8 +375,131 @@ fn dry_run_says_what_it_would_do_and_does_nothing() {
     assert_eq!(plan.withheld.len(), 1);
 }
 
+#[test]
+fn what_a_newer_controller_launched_is_claimed_by_its_record_whatever_a_stale_one_remembers() {
+    let stale = record(1);
+    let mut world = world(vec![instance(1), again(1, 2)], vec![newer(1, 2)], &[1]);
+    world.known = vec![known(&stale)];
+    let seen = sweeps(&world, 5);
+    assert_eq!(seen[0], []);
+    let resync = PlanAction::Resync {
+        cell: name(1),
+        pod: uid(1),
+    };
+    assert_eq!(
+        seen[1],
+        [resync],
+        "nothing dies, and the stale one learns that it is"
+    );
+}
+
+#[test]
+fn an_interrupted_instance_still_draining_is_claimed_by_the_attempt_that_replaces_it() {
+    let mut newer = newer(1, 2);
+    newer.replaces = Some(Replaced {
+        attempt: 1,
+        token: token(1),
+        instance: id(1),
+        address: None,
+    });
+    let world = world(vec![instance(1), again(1, 2)], vec![newer], &[1]);
+    assert_eq!(sweeps(&world, 5).concat(), []);
+}
+
+#[test]
+fn what_only_looks_like_ours_is_reported_and_never_touched_or_somebody_elses_machine_dies() {
+    type Change = fn(&mut Instance);
+    let changes: [(&str, Change); 6] = [
+        ("no pod", |i| {
+            i.tags.remove(tags::POD_UID);
+        }),
+        ("no attempt", |i| {
+            i.tags.remove(tags::ATTEMPT);
+        }),
+        ("an attempt that is no number", |i| {
+            i.tags.insert(tags::ATTEMPT.into(), "first".into());
+        }),
+        ("no token", |i| {
+            i.tags.remove(tags::TOKEN);
+            i.token = None;
+        }),
+        ("a token of another pod", |i| {
+            i.tags.insert(tags::POD_UID.into(), "pod-9".into());
+        }),
+        ("another offering", |i| i.offering.zone = Zone::new("z2")),
+    ];
+    for (why, change) in changes {
+        let mut stray = instance(2);
+        change(&mut stray);
+        let world = world(vec![instance(1), stray], vec![record(1)], &[1]);
+        assert_eq!(sweeps(&world, 9).concat(), [], "{why}");
+        let foreign = plan(&world, &Policy::default(), at(0)).foreign;
+        assert_eq!(foreign.len(), 1, "{why}");
+        assert_eq!(foreign[0].instance, id(2), "{why}");
+    }
+}
+
+fn damaged(record: &CellRecord) -> StoredCell {
+    StoredCell::Damaged(DamagedCell::of(record, "it does not match its seal"))
+}
+
+#[test]
+fn a_damaged_record_claims_what_it_names_and_all_that_was_launched_for_its_pod() {
+    let mut edited = record(1);
+    edited.instance = Some(id(7));
+    edited.pod.uid = uid(8); // The name still says whose it was.
+    let mut world = world(
+        vec![instance(1), again(1, 2), instance(7), instance(8)],
+        vec![],
+        &[1],
+    );
+    world.stored = Some(vec![damaged(&edited)]);
+    let policy = Policy::default();
+    assert_eq!(sweeps(&world, 9).concat(), []);
+    let plan = plan(&world, &policy, at(0));
+    assert_eq!(plan.damaged.len(), 1, "and it is reported");
+}
+
+#[test]
+fn a_record_removed_or_changed_by_hand_is_restored_by_the_machine_that_stored_it() {
+    let (kept, removed, edited) = (record(1), record(2), record(3));
+    let mut world = world(
+        vec![instance(1), instance(2), instance(3)],
+        vec![kept.clone()],
+        &[1, 2, 3],
+    );
+    world.stored.get_or_insert_default().push(damaged(&edited));
+    world.known = vec![known(&kept), known(&removed), known(&edited)];
+    let seen = sweeps(&world, 2);
+    assert_eq!(seen[0], []);
+    let mut restored: Vec<CellName> = [name(2), name(3)].into();
+    let mut found: Vec<CellName> = seen[1]
+        .iter()
+        .map(|action| match action {
+            PlanAction::RestoreRecord { cell, .. } => cell.clone(),
+            other => panic!("{other}"),
+        })
+        .collect();
+    restored.sort();
+    found.sort();
+    assert_eq!(found, restored);
+    let dry = Policy::default().with_dry_run(true);
+    world.suspects = plan(&world, &dry, at(0)).suspects;
+    let plan = plan(&world, &dry, at(60));
+    assert_eq!((plan.actions.len(), plan.withheld.len()), (0, 2));
+}
+
+#[test]
+fn a_record_that_was_never_stored_is_not_missed() {
+    let mut launching = record(1);
+    launching.version.clear();
+    let mut world = world(vec![instance(1)], vec![], &[1]);
+    world.known = vec![known(&launching)];
+    assert_eq!(sweeps(&world, 9).concat(), [], "and what it names is claimed");
+}
+
 fn some_world() -> impl Strategy<Value = World> {
-    let instances = proptest::collection::vec((0..8u32, 0..6u8, 0..4000i64), 0..8);
+    let instances = proptest::collection::vec((0..8u32, 0..7u8, 0..4000i64), 0..8);
     let cells = proptest::collection::vec((0..8u32, any::<bool>(), 0..4000i64), 0..8);
     let pods = proptest::collection::btree_set(0..8u32, 0..8);
     let known = (any::<bool>(), 0..8u8);
@@ -331,6 +517,9 @@ fn some_world() -> impl Strategy<Value = World> {
                         i.tags.remove(tags::NODE);
                     }
                     2 => i.phase = InstancePhase::Terminating,
+                    3 => {
+                        i.tags.insert(tags::TOKEN.into(), "forged".into());
+                    }
                     _ => {}
                 }
                 i
@@ -345,6 +534,7 @@ fn some_world() -> impl Strategy<Value = World> {
                 c.issued_at = at(-age);
                 if !launched {
                     c.instance = None;
+                    c.phase = CellPhase::Launching;
                 }
                 c
             })
@@ -356,7 +546,7 @@ fn some_world() -> impl Strategy<Value = World> {
             world.instances = None;
         }
         if failed & 2 != 0 {
-            world.cells = None;
+            world.stored = None;
         }
         if failed & 4 != 0 {
             world.pods = None;
@@ -389,15 +579,19 @@ proptest! {
                         prop_assert!(listed.iter().any(|i| i.tags.get(tags::CLUSTER).map(String::as_str) == Some("ours")
                             && i.tags.contains_key(tags::NODE)
                             && i.phase == InstancePhase::Running
+                            && i.tags.get(tags::TOKEN).map(String::as_str) != Some("forged")
                             && elapsed(i.launched_at, now) >= policy.grace));
-                        let cells = world.cells.as_ref().expect("records were read");
-                        prop_assert!(!cells.iter().any(|c| c.instance.as_ref() == Some(instance)));
+                        prop_assert!(world.stored.is_some(), "records were read");
+                        prop_assert!(!sound(&world).any(|c| c.instance.as_ref() == Some(instance)));
                     }
                     PlanAction::RetireRecord { pod, .. } => {
-                        prop_assert!(!world.pods.as_ref().expect("pods were read").contains(pod));
+                        prop_assert!(!world.pods.as_ref().expect("pods were read").contains(&pod.uid));
                     }
                     PlanAction::VerifyInstance { instance, .. } => {
                         prop_assert!(!world.instances.iter().flatten().any(|i| i.id == *instance));
+                    }
+                    PlanAction::RestoreRecord { .. } | PlanAction::Resync { .. } => {
+                        prop_assert!(world.stored.is_some(), "records were read");
                     }
                 }
                 prop_assert!(opinions.get(action).copied().unwrap_or(0) >= 1, "first opinion acted on: {action}");
@@ -419,10 +613,10 @@ proptest! {
     fn what_is_left_over_is_found_once_listings_are_complete(mut world in some_world()) {
         world.synced = true;
         world.instances.get_or_insert_default();
-        world.cells.get_or_insert_default();
+        world.stored.get_or_insert_default();
         world.pods.get_or_insert_default();
         let last = sweeps(&world, 8).pop().expect("eight sweeps");
-        for record in world.cells.iter().flatten() {
+        for record in sound(&world) {
             if !world.pods.as_ref().expect("set above").contains(&record.pod.uid) {
                 let retired = last
                     .iter()

@@ -1,14 +1,27 @@
 //! What the planner is shown.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Suspects;
 use crate::ids::{ClusterUid, NodeName, PodUid};
-use crate::model::{CellRecord, Instance};
+use crate::model::{CellRecord, Instance, StoredCell};
+
+/// What a machine in memory holds of its pod's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownCell {
+    /// The pod.
+    pub pod: PodUid,
+    /// The record, with what was decided and not stored yet.
+    pub record: Option<Arc<CellRecord>>,
+    /// The version in which it was last stored; empty when it never was, or was removed.
+    pub version: String,
+}
 
 /// What is known at the moment of a sweep. A listing that failed, or broke off, is `None`, never an empty or a partial list.
 ///
-/// Read the instances *before* the records and the records before the pods: what is created in between then looks claimed, not left over.
+/// Read the instances *before* the records, and the records before what machines hold and before the pods: what is created in between
+/// then looks claimed, not left over.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct World {
@@ -20,8 +33,10 @@ pub struct World {
     pub synced: bool,
     /// Instances the provider lists.
     pub instances: Option<Vec<Instance>>,
-    /// Records of the store together with those that machines hold in memory.
-    pub cells: Option<Vec<CellRecord>>,
+    /// Records the store lists, damaged ones included.
+    pub stored: Option<Vec<StoredCell>>,
+    /// Records that machines hold in memory. They do not stand for the store's: what either names is claimed.
+    pub known: Vec<KnownCell>,
     /// Every pod that exists on our node, also those that are being deleted or have finished.
     pub pods: Option<BTreeSet<PodUid>>,
     /// What the sweep before returned.
@@ -36,7 +51,8 @@ impl World {
             node,
             synced: false,
             instances: None,
-            cells: None,
+            stored: None,
+            known: Vec::new(),
             pods: None,
             suspects: Suspects::default(),
         }

@@ -84,10 +84,21 @@ impl CellStore for SimStore {
             .await
     }
 
-    async fn remove(&self, name: &CellName) -> Result<()> {
-        let name = name.clone();
+    async fn remove(&self, name: &CellName, version: &str) -> Result<()> {
+        let (name, version) = (name.clone(), version.to_owned());
         let subject = name.to_string();
         let effect = move |state: &mut State, at: At| {
+            if state
+                .records
+                .get(&name)
+                .is_some_and(|current| current.version != version)
+            {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    "remove cell",
+                    "another was first",
+                ));
+            }
             if let Some(old) = state.records.remove(&name) {
                 state.judge_record(Some(&old), None, at);
             }

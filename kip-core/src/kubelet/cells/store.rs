@@ -14,11 +14,9 @@ use crate::driver::{CellStore, StoredCell};
 use crate::error::{Chain, Error, Result};
 use crate::ids::{CellName, NodeName};
 use crate::kubelet::client::Client;
-use crate::kubelet::errors::{api_error, is_conflict, is_missing};
+use crate::kubelet::errors::{api_error, is_missing};
 use crate::model::{CellPhase, CellRecord};
 
-/// Tries to take the finalizer off while others change the object.
-const TRIES: u32 = 5;
 /// Cells listed in one request.
 const PAGE: u32 = 500;
 
@@ -114,39 +112,35 @@ impl CellStore for KubeCellStore {
         self.keep(&updated)
     }
 
-    async fn remove(&self, name: &CellName) -> Result<()> {
+    async fn remove(&self, name: &CellName, version: &str) -> Result<()> {
         let api = self.api();
         let failed = failed("remove cell", name);
-        for attempt in 1..=TRIES {
-            let Some(cell) = api.get_opt(name.as_str()).await.map_err(&failed)? else {
-                break;
-            };
-            let mut finalizers = cell.metadata.finalizers.clone().unwrap_or_default();
-            if finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
-                finalizers.retain(|finalizer| finalizer != FINALIZER);
-                let patch = json!({ "metadata": {
-                    "finalizers": finalizers, "resourceVersion": cell.metadata.resource_version } });
-                match api
-                    .patch(name.as_str(), &PatchParams::default(), &Patch::Merge(&patch))
-                    .await
-                {
-                    Ok(_) => {}
-                    Err(error) if is_missing(&error) => break,
-                    Err(error) if is_conflict(&error) && attempt < TRIES => continue,
-                    Err(error) => return Err(failed(error)),
-                }
+        let Some(cell) = api.get_opt(name.as_str()).await.map_err(&failed)? else {
+            self.addresses.forget(name);
+            return Ok(());
+        };
+        // Against the version the caller knows: who began another attempt in this record meanwhile keeps it.
+        let mut newest = version.to_owned();
+        let mut finalizers = cell.metadata.finalizers.clone().unwrap_or_default();
+        if finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+            finalizers.retain(|finalizer| finalizer != FINALIZER);
+            let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": version } });
+            let params = PatchParams::default();
+            match api.patch(name.as_str(), &params, &Patch::Merge(&patch)).await {
+                Ok(patched) => newest = patched.metadata.resource_version.unwrap_or_default(),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(failed(error)),
             }
-            if cell.metadata.deletion_timestamp.is_some() {
-                // Taking the last finalizer off has removed it.
-                break;
-            }
+        }
+        // An object that was being deleted went with its last finalizer.
+        if cell.metadata.deletion_timestamp.is_none() {
             let params = DeleteParams::default().preconditions(Preconditions {
                 uid: cell.metadata.uid.clone(),
-                resource_version: None,
+                resource_version: Some(newest),
             });
             match api.delete(name.as_str(), &params).await {
-                Ok(_) => break,
-                Err(error) if is_missing(&error) => break,
+                Ok(_) => {}
+                Err(error) if is_missing(&error) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
