@@ -13,7 +13,7 @@ use kip_core::ids::InstanceId;
 use kip_core::machine::{
     Action, EDGES, Event, Failure, Phase, PodState, StepConfig, Wanted, project, recover, step,
 };
-use kip_core::model::{Instance, PodPhase, RuntimeReport};
+use kip_core::model::{Instance, PodPhase, RuntimeReport, Unheard};
 use kip_core::sizing::{Choice, NoFit};
 use support::{at, config, instance, offering, pod, report, run_wanted};
 
@@ -596,6 +596,22 @@ fn a_record_of_a_controller_whose_clock_was_ahead_does_not_hold_the_instance_for
             .on(terminated(Err(ErrorKind::NotFound)));
     }
     assert_eq!(life.phase(), Phase::Finished, "it is gone: {:?}", life.state);
+}
+
+#[test]
+fn a_taken_over_pod_says_why_nothing_is_heard_of_it_or_a_restart_looks_like_an_outage() {
+    let life = running();
+    let record = life.state.record().expect("a record");
+    let again = Life {
+        state: recover(&life.cfg, (**record).clone(), None, life.now),
+        ..life
+    };
+    let report = project(&again.on(run()).state);
+    assert_eq!(
+        (report.unheard, report.reason.as_str()),
+        (Some(Unheard::NotYet), "Connecting")
+    );
+    assert!(!report.message.is_empty());
 }
 
 #[test]

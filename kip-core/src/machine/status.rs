@@ -3,7 +3,9 @@
 use super::state::{
     After, Connecting, DrainCause, Draining, Link, Pod, PodState, Stage, Verdict, Waiting, Wanted,
 };
-use crate::model::{CellRecord, ContainerReport, ContainerState, PodPhase, PodReport, RuntimeReport};
+use crate::model::{
+    CellRecord, ContainerReport, ContainerState, PodPhase, PodReport, RuntimeReport, Unheard,
+};
 
 /// What Kubernetes is told about a pod in this state.
 pub fn project(state: &PodState) -> PodReport {
@@ -59,6 +61,11 @@ pub fn project(state: &PodState) -> PodReport {
             };
             match silent {
                 Some(message) => PodReport::new(running_phase(pod), "AgentSilent", message),
+                None if pod.report.is_none() => PodReport::new(
+                    running_phase(pod),
+                    "Connecting",
+                    "Asking the agent how the pod is.",
+                ),
                 None => PodReport::new(running_phase(pod), "", ""),
             }
         }
@@ -82,6 +89,7 @@ pub fn project(state: &PodState) -> PodReport {
         Stage::Finished(_) => ended(pod),
     };
     report.runtime.clone_from(&pod.report);
+    report.unheard = unheard(state);
     report.marks = pod.marks;
     if report.phase == PodPhase::Failed || report.phase == PodPhase::Succeeded {
         report.disruption = pod
@@ -105,6 +113,26 @@ pub fn project(state: &PodState) -> PodReport {
         name_cell(&mut report, record);
     }
     report
+}
+
+/// Why nothing is heard of a host that may well run the pod, if that is so.
+fn unheard(state: &PodState) -> Option<Unheard> {
+    if state.pod.report.is_some() {
+        return None;
+    }
+    match &state.stage {
+        Stage::Pending(s) => (s.waiting == Waiting::Source).then_some(Unheard::NotYet),
+        Stage::Running(s) if s.is_announced => Some(Unheard::Silent),
+        Stage::Running(_) => Some(Unheard::NotYet),
+        Stage::Draining(_) => Some(Unheard::Silent),
+        Stage::Launching(_)
+        | Stage::Booting(_)
+        | Stage::Connecting(_)
+        | Stage::Deploying(_)
+        | Stage::Terminating(_)
+        | Stage::BackingOff(_)
+        | Stage::Finished(_) => None,
+    }
 }
 
 fn name_cell(report: &mut PodReport, record: &CellRecord) {
