@@ -6,7 +6,7 @@ mod kubelet_support;
 use jiff::Timestamp;
 use kip_cluster::Cluster;
 use kip_core::ErrorKind;
-use kip_core::driver::CellStore as _;
+use kip_core::driver::{CellStore as _, StoredCell};
 use kip_core::ids::{
     ClusterUid, InstanceId, InstanceType, LaunchToken, NodeName, OfferingId, PodRef, PodUid, Zone,
 };
@@ -58,7 +58,7 @@ async fn records_are_kept_compared_and_removed() {
     let created = store.create(&record("kip", "u-1")).await.expect("created");
     assert_eq!(
         store.list().await.expect("a list"),
-        std::slice::from_ref(&created)
+        [StoredCell::Sound(created.clone())]
     );
     let again = store
         .create(&record("kip", "u-1"))
@@ -74,7 +74,7 @@ async fn records_are_kept_compared_and_removed() {
     assert_ne!(updated.version, created.version);
     assert_eq!(
         store.list().await.expect("a list"),
-        std::slice::from_ref(&updated)
+        [StoredCell::Sound(updated.clone())]
     );
     let stale = store.update(&changed).await.expect_err("somebody was first");
     assert_eq!(stale.kind(), ErrorKind::Conflict);
@@ -91,15 +91,25 @@ async fn records_are_kept_compared_and_removed() {
         .expect("accepted");
     assert_eq!(store.list().await.expect("a list").len(), 1);
 
-    store.remove(&updated.name).await.expect("removed");
-    store
-        .remove(&updated.name)
-        .await
-        .expect("removing twice is harmless");
+    let behind = store.remove(&updated.name, &updated.version).await;
+    assert_eq!(
+        behind.expect_err("it was changed").kind(),
+        ErrorKind::Conflict,
+        "what somebody else wrote meanwhile must not be removed with it"
+    );
+    let newest = store.get(&updated.name).await.expect("read").expect("there");
+    for removal in ["removed", "removing twice is harmless"] {
+        store
+            .remove(&updated.name, newest.version())
+            .await
+            .expect(removal);
+    }
     assert!(store.list().await.expect("a list").is_empty());
     let gone = store.update(&updated).await.expect_err("it is gone");
     assert_eq!(gone.kind(), ErrorKind::NotFound);
-    other.remove(&record("other", "u-2").name).await.expect("removed");
+    let second = record("other", "u-2").name;
+    let newest = other.get(&second).await.expect("read").expect("there");
+    other.remove(&second, newest.version()).await.expect("removed");
     assert!(
         cells
             .list(&kube::api::ListParams::default())

@@ -86,7 +86,7 @@ mod status;
 mod virtual_kubelet;
 
 pub use cells::{
-    Cell, CellMarksFields, CellSpec, CellStatus, KubeCellStore, OfferingFields, PodFields,
+    Cell, CellMarksFields, CellSpec, CellStatus, EndingField, KubeCellStore, OfferingFields, PodFields, ReplacesFields, SCHEMA_ANNOTATION, VerdictFields,
     crd_yaml as cells_crd_yaml, install as install_cells,
 };
 pub use config::{

@@ -1,25 +1,35 @@
-//! The `Cell` custom resource, and its conversion from and to the record the driver keeps.
+//! The `Cell` custom resource: its fields, and the rules the API server holds every change to.
+//!
+//! A cell is one pod's, all its life. Its spec is what was decided before a launch; only another attempt changes it. Its status is how far
+//! that attempt got. The rules refuse what no controller ever writes, so most changes by hand never happen; the `restorations` are the
+//! one way past them, for a controller that puts back what somebody changed all the same.
+
+#![expect(
+    unreachable_pub,
+    reason = "deriving a schema with rules copies the struct into a function"
+)]
 
 use jiff::Timestamp;
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{
-    CellName, ClusterUid, InstanceId, InstanceType, LaunchToken, NodeName, OfferingId, PodRef, PodUid, Zone,
-};
-use crate::model::{
-    Addresses, CapacityType, CellMarks, CellPhase, CellRecord, Ending, PodPhase, Price, Replaced, Verdict,
-};
+use crate::ids::NodeName;
+use crate::model::{CapacityType, CellMarks, CellPhase, PodPhase};
 
 /// Keeps the object until the cloud said that the instance is gone.
 pub(super) const FINALIZER: &str = "kip.elotl.co/instance";
 /// Label with the name of the virtual node.
 pub(super) const NODE_LABEL: &str = "kip.elotl.co/node";
 
+/// True where a controller puts back what was changed by hand: the way past the rules about changes.
+const RESTORED: &str =
+    "(has(self.restorations) && self.restorations > (has(oldSelf.restorations) ? oldSelf.restorations : 0))";
+/// The phases in the order of a life.
+const ORDER: &str = "['Launching', 'Booting', 'Running', 'Terminating']";
+
 /// One instance that runs one pod: what was decided, written before the launch.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "kip.elotl.co",
     version = "v1alpha1",
@@ -29,6 +39,10 @@ pub(super) const NODE_LABEL: &str = "kip.elotl.co/node";
     status = "CellStatus",
     doc = "A cell: the one instance that runs one pod, and its record.",
     derive = "PartialEq",
+    validation = Rule::new("!has(self.status) || self.status.attempt <= self.spec.attempt")
+        .message("status.attempt is of an attempt that spec does not know"),
+    validation = Rule::new("has(self.status) || !has(oldSelf.status)")
+        .message("status cannot be removed: it names the instance"),
     printcolumn = r#"{"name":"Pod","type":"string","jsonPath":".spec.pod.name"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.offering.instanceType"}"#,
@@ -38,22 +52,38 @@ pub(super) const NODE_LABEL: &str = "kip.elotl.co/node";
     printcolumn = r#"{"name":"Instance","type":"string","jsonPath":".status.instance"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
+#[x_kube(
+    validation = Rule::new(format!("self.pod == oldSelf.pod || {RESTORED}"))
+        .message("spec.pod cannot be changed: a cell is one pod's, all its life"),
+    validation = Rule::new(format!("self.node == oldSelf.node || {RESTORED}"))
+        .message("spec.node cannot be changed: it is the node the pod is bound to"),
+    validation = Rule::new(format!("self.cluster == oldSelf.cluster || {RESTORED}"))
+        .message("spec.cluster cannot be changed: the instance is tagged with it"),
+    validation = Rule::new(format!("self.attempt >= oldSelf.attempt || {RESTORED}"))
+        .message("spec.attempt only grows"),
+    validation = Rule::new(format!("self == oldSelf || self.attempt > oldSelf.attempt || {RESTORED}"))
+        .message("spec can only be changed together with a higher spec.attempt: the instance was launched with what it says"),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct CellSpec {
     /// The pod it runs.
     pub pod: PodFields,
     /// The virtual node the pod is bound to.
+    #[schemars(length(min = 1, max = 253))]
     pub node: String,
     /// UID of the cluster's `kube-system` namespace.
+    #[schemars(length(min = 1, max = 128))]
     pub cluster: String,
     /// Which attempt for this pod it is, from 1.
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "attempt")]
     pub attempt: u32,
-    /// The token of its launch.
+    /// The token of its launch: a hash of cluster, node, pod, attempt and offering.
+    #[schemars(schema_with = "token")]
     pub token: String,
     /// What was chosen.
     pub offering: OfferingFields,
     /// What an hour costs, for people.
+    #[schemars(length(max = 64))]
     pub price: String,
     /// What an hour costs, in millionths of a US dollar.
     #[schemars(schema_with = "count")]
@@ -68,6 +98,10 @@ pub struct CellSpec {
     /// The instance of an earlier attempt that may still exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ReplacesFields>,
+    /// Grows when a controller puts back what was changed by hand, which the rules would else refuse; absent otherwise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(schema_with = "count")]
+    pub restorations: u32,
 }
 
 /// The instance of an earlier attempt.
@@ -75,14 +109,17 @@ pub struct CellSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ReplacesFields {
     /// Which attempt it was.
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "attempt")]
     pub attempt: u32,
     /// The token of its launch.
+    #[schemars(schema_with = "token")]
     pub token: String,
     /// The cloud's id of the instance.
+    #[schemars(length(min = 1, max = 1024))]
     pub instance: String,
     /// Where its agent is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub address: Option<String>,
 }
 
@@ -117,10 +154,13 @@ pub enum EndingField {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PodFields {
     /// Its namespace.
+    #[schemars(length(min = 1, max = 63))]
     pub namespace: String,
     /// Its name.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Its UID.
+    #[schemars(length(min = 1, max = 128))]
     pub uid: String,
 }
 
@@ -129,8 +169,10 @@ pub struct PodFields {
 #[serde(rename_all = "camelCase")]
 pub struct OfferingFields {
     /// Instance type.
+    #[schemars(length(min = 1, max = 128))]
     pub instance_type: String,
     /// Zone.
+    #[schemars(length(max = 128))]
     pub zone: String,
     /// `on-demand`, `spot` or `reserved`.
     #[schemars(schema_with = "capacity_type")]
@@ -138,23 +180,44 @@ pub struct OfferingFields {
 }
 
 /// Where the cell is in its life.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("!(self.phase in ['Booting', 'Running']) || has(self.instance)")
+        .message("a cell that is Booting or Running has an instance"),
+    validation = Rule::new("(self.phase == 'Terminating') == has(self.ending)")
+        .message("a cell that is Terminating, and no other, says by ending whether another attempt follows (Again) or not (Over)"),
+    validation = Rule::new("!has(self.verdict) || (has(self.ending) && self.ending == 'Over')")
+        .message("only a pod that is over has a verdict"),
+    validation = Rule::new(format!("self.attempt >= oldSelf.attempt || {RESTORED}"))
+        .message("status.attempt only grows"),
+    validation = Rule::new(format!(
+        "self.attempt > oldSelf.attempt || !has(oldSelf.instance) || (has(self.instance) && self.instance == oldSelf.instance) || {RESTORED}"
+    ))
+    .message("status.instance cannot be changed: an attempt has one instance, and it must be terminated"),
+    validation = Rule::new(format!(
+        "self.attempt > oldSelf.attempt || {ORDER}.indexOf(self.phase) >= {ORDER}.indexOf(oldSelf.phase) || {RESTORED}"
+    ))
+    .message("status.phase never goes back: Launching, Booting, Running, Terminating"),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct CellStatus {
     /// Which attempt this is about; of an older attempt than the spec's it counts for nothing.
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "attempt")]
     pub attempt: u32,
     /// `Launching`, `Booting`, `Running` or `Terminating`.
     #[schemars(schema_with = "phase")]
     pub phase: CellPhase,
     /// The cloud's id of the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
     pub instance: Option<String>,
     /// Where the agent is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub management_address: Option<String>,
     /// The pod's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub pod_address: Option<String>,
     /// When each stage was reached.
     #[serde(default)]
@@ -169,8 +232,13 @@ pub struct CellStatus {
     /// How the pod ended, when its run decided that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<VerdictFields>,
-    /// Shows a change by hand.
+    /// A hash of what a controller wrote; a change by hand does not match it.
+    #[schemars(length(max = 64))]
     pub seal: String,
+    /// Grows when a controller puts back what was changed by hand, which the rules would else refuse; absent otherwise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(schema_with = "count")]
+    pub restorations: u32,
 }
 
 macro_rules! marks {
@@ -226,6 +294,19 @@ fn count(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer", "format": "int64", "minimum": 0 })
 }
 
+fn attempt(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "format": "int64", "minimum": 1 })
+}
+
+fn token(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": "^[0-9a-f]{40}$", "maxLength": 40 })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 fn capacity_type(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["on-demand", "spot", "reserved"] })
 }
@@ -240,138 +321,6 @@ fn verdict_phase(_: &mut SchemaGenerator) -> Schema {
 
 fn ending(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["Again", "Over"] })
-}
-
-/// The object of a record, with everything but its version.
-pub(super) fn object(record: &CellRecord) -> Cell {
-    let mut cell = Cell::new(
-        record.name.as_str(),
-        CellSpec {
-            pod: PodFields {
-                namespace: record.pod.namespace.clone(),
-                name: record.pod.name.clone(),
-                uid: record.pod.uid.to_string(),
-            },
-            node: record.node.to_string(),
-            cluster: record.cluster.to_string(),
-            attempt: record.attempt,
-            token: record.token.to_string(),
-            offering: OfferingFields {
-                instance_type: record.offering.instance_type.to_string(),
-                zone: record.offering.zone.to_string(),
-                capacity_type: record.offering.capacity_type,
-            },
-            price: record.price.to_string(),
-            price_micros: record.price.0,
-            issued_at: record.issued_at,
-            seen_at: record.marks.seen_at,
-            replaces: record.replaces.as_ref().map(|replaced| ReplacesFields {
-                attempt: replaced.attempt,
-                token: replaced.token.to_string(),
-                instance: replaced.instance.to_string(),
-                address: replaced.address.map(|ip| ip.to_string()),
-            }),
-        },
-    );
-    cell.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
-    cell.metadata.labels = Some([(NODE_LABEL.to_owned(), label_value(&record.node))].into());
-    let (ending, verdict) = match &record.ending {
-        None => (None, None),
-        Some(Ending::Again) => (Some(EndingField::Again), None),
-        Some(Ending::Over(verdict)) => (Some(EndingField::Over), verdict.clone()),
-    };
-    cell.status = Some(CellStatus {
-        attempt: record.attempt,
-        phase: record.phase,
-        instance: record.instance.as_ref().map(ToString::to_string),
-        management_address: record.addresses.management.map(|ip| ip.to_string()),
-        pod_address: record.addresses.pod.map(|ip| ip.to_string()),
-        marks: record.marks.into(),
-        reason: record.reason.clone(),
-        ending,
-        verdict: verdict.map(|verdict| VerdictFields {
-            phase: verdict.phase,
-            reason: verdict.reason,
-            message: verdict.message,
-            disruption: verdict.disruption,
-        }),
-        seal: record.seal(),
-    });
-    cell
-}
-
-/// The record of an object.
-pub(super) fn record(cell: &Cell) -> Result<CellRecord> {
-    let spec = &cell.spec;
-    let name = cell.metadata.name.clone().unwrap_or_default();
-    let broken = |field: &str| {
-        Error::new(
-            ErrorKind::Unexpected,
-            "read cell",
-            format!("{field} was changed to something that cannot be read"),
-        )
-        .with_context("cell", &name)
-    };
-    let address = |text: &Option<String>, field| match text {
-        Some(text) => text.parse().map(Some).map_err(|_| broken(field)),
-        None => Ok(None),
-    };
-    let mut record = CellRecord::intent(
-        PodRef {
-            uid: PodUid::new(&spec.pod.uid),
-            namespace: spec.pod.namespace.clone(),
-            name: spec.pod.name.clone(),
-        },
-        NodeName::new(&spec.node),
-        ClusterUid::new(&spec.cluster),
-        spec.attempt,
-        LaunchToken::from_stored(&spec.token),
-        OfferingId {
-            instance_type: InstanceType::new(&spec.offering.instance_type),
-            zone: Zone::new(&spec.offering.zone),
-            capacity_type: spec.offering.capacity_type,
-        },
-        Price(spec.price_micros),
-        spec.issued_at,
-    );
-    record.name = CellName::new(name.clone());
-    record.marks.seen_at = spec.seen_at;
-    if let Some(replaced) = &spec.replaces {
-        record.replaces = Some(Replaced {
-            attempt: replaced.attempt,
-            token: LaunchToken::from_stored(&replaced.token),
-            instance: InstanceId::new(&replaced.instance),
-            address: address(&replaced.address, "spec.replaces.address")?,
-        });
-    }
-    if let Some(status) = cell
-        .status
-        .as_ref()
-        .filter(|status| status.attempt == spec.attempt)
-    {
-        record.ending = status.ending.map(|ending| match ending {
-            EndingField::Again => Ending::Again,
-            EndingField::Over => Ending::Over(status.verdict.as_ref().map(|verdict| Verdict {
-                phase: verdict.phase,
-                reason: verdict.reason.clone(),
-                message: verdict.message.clone(),
-                disruption: verdict.disruption.clone(),
-            })),
-        });
-        record.phase = status.phase;
-        record.instance = status.instance.as_ref().map(InstanceId::new);
-        record.addresses = Addresses {
-            management: address(&status.management_address, "status.managementAddress")?,
-            pod: address(&status.pod_address, "status.podAddress")?,
-        };
-        record.marks = status.marks.clone().into();
-        record.reason.clone_from(&status.reason);
-        if status.seal != record.seal() {
-            return Err(broken("status"));
-        }
-    }
-    record.version = cell.metadata.resource_version.clone().unwrap_or_default();
-    Ok(record)
 }
 
 /// The node's name as a label's value: cut, and made unique again, where it is longer than labels may be.
@@ -389,45 +338,6 @@ pub(crate) fn label_value(node: &NodeName) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn full() -> CellRecord {
-        let now: Timestamp = "2026-01-02T03:04:05.678901234Z".parse().expect("a time");
-        let offering = OfferingId {
-            instance_type: InstanceType::new("small"),
-            zone: Zone::new("z1"),
-            capacity_type: CapacityType::Spot,
-        };
-        let pod = PodRef {
-            uid: PodUid::new("u"),
-            namespace: "n".to_owned(),
-            name: "p".to_owned(),
-        };
-        let (cluster, node) = (ClusterUid::new("c"), NodeName::new("kip"));
-        let token = LaunchToken::derive(&cluster, &node, &pod.uid, 2, &offering);
-        let mut record = CellRecord::intent(pod, node, cluster, 2, token, offering, Price(5200), now);
-        record.marks.seen_at = Some(now);
-        record
-    }
-
-    #[test]
-    fn a_record_survives_the_way_through_the_api_or_a_restart_would_launch_with_another_token() {
-        let mut changed = full();
-        changed.phase = CellPhase::Running;
-        changed.instance = Some(InstanceId::new("i-1"));
-        changed.addresses.management = Some("10.0.0.1".parse().expect("an address"));
-        changed.addresses.pod = Some("fd00::1".parse().expect("an address"));
-        changed.marks.running_at = Some(changed.issued_at);
-        changed.reason = Some("why".to_owned());
-        for original in [full(), changed] {
-            let json = serde_json::to_string(&object(&original)).expect("JSON");
-            let cell: Cell = serde_json::from_str(&json).expect("a cell");
-            assert_eq!(record(&cell).expect("a record"), original);
-        }
-        // The API drops the status of a new object: the intent is in the spec.
-        let mut created = object(&full());
-        created.status = None;
-        assert_eq!(record(&created).expect("a record"), full());
-    }
 
     #[test]
     fn long_node_names_still_make_labels() {

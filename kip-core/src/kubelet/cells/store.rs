@@ -5,13 +5,17 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use serde_json::json;
+use kube::ResourceExt as _;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
+use serde_json::{Value, json};
 
+use super::convert::{object, stored};
 use super::definition::not_served;
-use super::resource::{Cell, FINALIZER, NODE_LABEL, label_value, object, record};
+use super::resource::{Cell, FINALIZER, NODE_LABEL, label_value};
 use crate::driver::{CellStore, StoredCell};
-use crate::error::{Chain, Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CellName, NodeName};
 use crate::kubelet::client::Client;
 use crate::kubelet::errors::{api_error, is_missing};
@@ -70,15 +74,122 @@ impl KubeCellStore {
         }
     }
 
-    fn api(&self) -> Api<Cell> {
-        Api::all(self.client.get())
+    /// Objects of any shape: one that somebody broke must not hide the others.
+    fn api(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.get(), &ApiResource::erase::<Cell>(&()))
     }
 
-    fn keep(&self, cell: &Cell) -> Result<CellRecord> {
-        let record = record(cell)?;
-        self.addresses.learn(&record);
-        Ok(record)
+    /// Whether it is of this node, by its spec or, where that does not tell, by its label.
+    fn is_ours(&self, cell: &DynamicObject) -> bool {
+        match cell.data.pointer("/spec/node").and_then(Value::as_str) {
+            Some(node) => node == self.node.as_str(),
+            None => cell.labels().get(NODE_LABEL) == Some(&label_value(&self.node)),
+        }
     }
+
+    fn judge(&self, raw: DynamicObject) -> StoredCell {
+        let stored = stored(raw);
+        if let StoredCell::Sound(record) = &stored {
+            self.addresses.learn(record);
+        }
+        stored
+    }
+
+    /// One write of one half of an object; the API ignores the other half.
+    async fn put(&self, half: Half, cell: &Cell) -> Result<DynamicObject, kube::Error> {
+        let raw: DynamicObject = serde_json::to_value(cell)
+            .and_then(serde_json::from_value)
+            .map_err(kube::Error::SerdeError)?;
+        let name = raw.metadata.name.clone().unwrap_or_default();
+        let params = PostParams::default();
+        match half {
+            Half::Spec => self.api().replace(&name, &params, &raw).await,
+            Half::Status => self.api().replace_status(&name, &params, &raw).await,
+        }
+    }
+
+    /// Puts back what was changed by hand in the object with the version of `wanted`, both halves if need be. `Conflict` when nothing
+    /// was: then what is stored is as good as what was to be written, and newer.
+    async fn restore(&self, wanted: &CellRecord, refusal: Option<kube::Error>) -> Result<CellRecord> {
+        let failed = |error| api_error("restore cell", error).with_context("cell", &wanted.name);
+        let conflict = |why: &str| {
+            let error =
+                Error::new(ErrorKind::Conflict, "update cell", why).with_context("cell", &wanted.name);
+            Err(error)
+        };
+        let Some(mut current) = self.api().get_opt(wanted.name.as_str()).await.map_err(failed)? else {
+            return Err(Error::new(ErrorKind::NotFound, "update cell", "it was removed")
+                .with_context("cell", &wanted.name));
+        };
+        let has_our_version = current.metadata.resource_version.as_deref() == Some(&wanted.version);
+        if refusal.is_some() && !has_our_version {
+            return conflict("the object was changed by another writer");
+        }
+        for half in [Half::Spec, Half::Status] {
+            match stored(current.clone()) {
+                StoredCell::Sound(record) if is_same(&record, wanted) => break,
+                StoredCell::Sound(_) if refusal.is_some() => {
+                    let why = refusal.as_ref().map(ToString::to_string).unwrap_or_default();
+                    return conflict(&format!(
+                        "the stored object is sound, and the API refused the change: {why}"
+                    ));
+                }
+                StoredCell::Sound(_) | StoredCell::Damaged(_) => {}
+            }
+            let mut cell = object(wanted);
+            let restorations = |pointer: &str| {
+                let before = current.data.pointer(pointer).and_then(Value::as_u64);
+                before
+                    .and_then(|count| u32::try_from(count).ok())
+                    .unwrap_or(0)
+                    .saturating_add(1)
+            };
+            cell.spec.restorations = restorations("/spec/restorations");
+            if let Some(status) = &mut cell.status {
+                status.restorations = restorations("/status/restorations");
+            }
+            let finalizers = cell.metadata.finalizers.take();
+            cell.metadata = current.metadata.clone();
+            if cell.metadata.deletion_timestamp.is_none() {
+                cell.metadata.finalizers = finalizers;
+            }
+            current = self.put(half, &cell).await.map_err(failed)?;
+        }
+        match self.judge(current) {
+            StoredCell::Sound(record) if is_same(&record, wanted) => {
+                tracing::warn!(cell = %record.name, pod = %record.pod, "put back what was changed by hand in the Cell object");
+                Ok(record)
+            }
+            StoredCell::Sound(_) => conflict("somebody wrote it while it was put back"),
+            StoredCell::Damaged(damaged) => Err(Error::new(
+                ErrorKind::Unexpected,
+                "restore cell",
+                format!("it cannot be put back: {}", damaged.problem),
+            )
+            .with_context("cell", &wanted.name)),
+        }
+    }
+}
+
+/// Which part of an object one write can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    Spec,
+    Status,
+}
+
+/// Whether two records say the same of what a seal covers.
+fn is_same(one: &CellRecord, other: &CellRecord) -> bool {
+    one.attempt == other.attempt && one.token == other.token && one.seal() == other.seal()
+}
+
+/// Whether all a record says is in the spec of its object: an attempt that has not got anywhere yet.
+fn is_intent(record: &CellRecord) -> bool {
+    record.phase == CellPhase::Launching && record.instance.is_none()
+}
+
+fn is_invalid(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 422)
 }
 
 fn failed(operation: &'static str, name: &CellName) -> impl Fn(kube::Error) -> Error {
@@ -88,28 +199,49 @@ fn failed(operation: &'static str, name: &CellName) -> impl Fn(kube::Error) -> E
 #[async_trait]
 impl CellStore for KubeCellStore {
     async fn create(&self, new: &CellRecord) -> Result<CellRecord> {
-        // The API drops the status of a new object; all of an intent is in the spec.
-        let created = self
+        let mut cell = object(new);
+        let failed = failed("create cell", &new.name);
+        let raw: DynamicObject = serde_json::to_value(&cell)
+            .and_then(serde_json::from_value)
+            .map_err(|error| failed(kube::Error::SerdeError(error)))?;
+        let mut created = self
             .api()
-            .create(&PostParams::default(), &object(new))
+            .create(&PostParams::default(), &raw)
             .await
-            .map_err(|error| not_served(failed("create cell", &new.name)(error)))?;
-        self.keep(&created)
+            .map_err(|error| not_served(failed(error)))?;
+        // The API drops the status of a new object. An intent is all in the spec; a record that is restored is not.
+        if !is_intent(new) {
+            cell.metadata = created.metadata;
+            created = self.put(Half::Status, &cell).await.map_err(failed)?;
+        }
+        match self.judge(created) {
+            StoredCell::Sound(record) => Ok(record),
+            StoredCell::Damaged(damaged) => {
+                Err(Error::new(ErrorKind::Unexpected, "create cell", damaged.problem)
+                    .with_context("cell", &new.name))
+            }
+        }
     }
 
     async fn update(&self, changed: &CellRecord) -> Result<CellRecord> {
         let mut cell = object(changed);
         cell.metadata.resource_version = Some(changed.version.clone());
-        let (api, name, params) = (self.api(), changed.name.as_str(), PostParams::default());
         // The next attempt is the one change of the spec; its status is that of an attempt before, which counts for nothing.
-        let is_new_attempt = changed.phase == CellPhase::Launching && changed.instance.is_none();
-        let updated = if is_new_attempt {
-            api.replace(name, &params, &cell).await
+        let half = if is_intent(changed) {
+            Half::Spec
         } else {
-            api.replace_status(name, &params, &cell).await
+            Half::Status
         };
-        let updated = updated.map_err(failed("update cell", &changed.name))?;
-        self.keep(&updated)
+        match self.put(half, &cell).await {
+            Ok(updated) => match self.judge(updated) {
+                StoredCell::Sound(record) if is_same(&record, changed) => Ok(record),
+                // The other half was changed by hand.
+                StoredCell::Sound(_) | StoredCell::Damaged(_) => self.restore(changed, None).await,
+            },
+            // The rules let only forward what is sound. Either it goes back, or it puts back.
+            Err(error) if is_invalid(&error) => self.restore(changed, Some(error)).await,
+            Err(error) => Err(failed("update cell", &changed.name)(error)),
+        }
     }
 
     async fn remove(&self, name: &CellName, version: &str) -> Result<()> {
@@ -151,13 +283,12 @@ impl CellStore for KubeCellStore {
     async fn get(&self, name: &CellName) -> Result<Option<StoredCell>> {
         let cell = self.api().get_opt(name.as_str()).await;
         let cell = cell.map_err(|error| not_served(failed("read cell", name)(error)))?;
-        cell.map(|cell| self.keep(&cell).map(StoredCell::judge))
-            .transpose()
+        Ok(cell.map(|cell| self.judge(cell)))
     }
 
     async fn list(&self) -> Result<Vec<StoredCell>> {
-        let selector = format!("{NODE_LABEL}={}", label_value(&self.node));
-        let mut params = ListParams::default().labels(&selector).limit(PAGE);
+        // Not by label: somebody may have taken it off.
+        let mut params = ListParams::default().limit(PAGE);
         let mut records = Vec::new();
         loop {
             let page = self
@@ -165,14 +296,8 @@ impl CellStore for KubeCellStore {
                 .list(&params)
                 .await
                 .map_err(|error| not_served(api_error("list cells", error)))?;
-            for cell in &page.items {
-                match self.keep(cell) {
-                    Ok(record) if record.node == self.node => records.push(StoredCell::judge(record)),
-                    Ok(_) => {}
-                    // One object somebody broke must not hide all others.
-                    Err(error) => tracing::error!(error = %Chain::of(&error), "a Cell object cannot be used"),
-                }
-            }
+            let ours = page.items.into_iter().filter(|cell| self.is_ours(cell));
+            records.extend(ours.map(|cell| self.judge(cell)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
                 None => return Ok(records),
