@@ -30,7 +30,7 @@ fn instance(world: &World, pod: &kip_core::ids::PodUid) -> kip_core::ids::Instan
 /// Deletes all pods and waits until nothing is left of them: what M7 promises.
 async fn delete_all_and_check(world: &World, pods: &[kip_core::ids::PodUid]) {
     for pod in pods {
-        world.source.delete(pod, world.in_future(Duration::from_secs(30)));
+        world.source.delete(pod, Duration::from_secs(30));
     }
     for _ in 0..36_000 {
         if invariants::nothing_left(world).is_ok() {
@@ -221,9 +221,7 @@ async fn the_pod_object_goes_when_the_instance_is_on_its_way_out_not_minutes_lat
     world.start().expect("starts");
     let pod = world.source.run(samples::demand("web"));
     until_phase(&world, &pod, PodPhase::Running, SOON).await;
-    world
-        .source
-        .delete(&pod, world.in_future(Duration::from_secs(30)));
+    world.source.delete(&pod, Duration::from_secs(30));
     assert!(
         world
             .wait_until(Duration::from_secs(5), || !world.source.exists(&pod))
@@ -255,9 +253,7 @@ async fn a_container_that_ignores_the_stop_is_given_its_grace_and_no_more() {
     world.runtime.script(&pod, script);
     until_phase(&world, &pod, PodPhase::Running, SOON).await;
     let began = world.clock.now();
-    world
-        .source
-        .delete(&pod, world.in_future(Duration::from_secs(10)));
+    world.source.delete(&pod, Duration::from_secs(10));
     assert!(world.wait_until(LATER, || !world.source.exists(&pod)).await);
     let took = Duration::try_from(world.clock.now().duration_since(began)).expect("forward");
     assert!((10..14).contains(&took.as_secs()), "took {took:?}");

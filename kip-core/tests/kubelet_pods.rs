@@ -174,7 +174,7 @@ async fn deletion_is_graceful_and_hits_only_the_pod_it_is_meant_for() {
     pods.delete("p", &DeleteParams::default())
         .await
         .expect("accepted");
-    let PodIntent::Delete { deadline } = world
+    let PodIntent::Delete { grace } = world
         .intent(&uid, "the deletion is told", |intent| {
             matches!(intent, PodIntent::Delete { .. })
         })
@@ -182,8 +182,7 @@ async fn deletion_is_graceful_and_hits_only_the_pod_it_is_meant_for() {
     else {
         panic!("a deletion")
     };
-    let left = deadline.duration_since(Timestamp::now()).as_secs();
-    assert!((20..=31).contains(&left), "{left}");
+    assert_eq!(grace, Duration::from_secs(30));
 
     world.source.release(&uid).await.expect("released");
     world

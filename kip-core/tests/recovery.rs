@@ -43,8 +43,8 @@ async fn life(crash: u64, lag: Duration) -> bool {
     let mut crashed = false;
     for stage in 0..2 {
         if stage == 1 {
-            world.source.delete(&web, world.in_future(Duration::from_secs(5)));
-            world.source.delete(&job, world.in_future(Duration::from_secs(5)));
+            world.source.delete(&web, Duration::from_secs(5));
+            world.source.delete(&job, Duration::from_secs(5));
         }
         let tripwire = world.tripwire.clone();
         let done = async {

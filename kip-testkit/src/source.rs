@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use kip_core::driver::{DriverHandle, PodIntent, PodNotice, PodSource};
 use kip_core::ids::{CellName, PodRef, PodUid};
 use kip_core::model::{PodDemand, PodManifest, PodPhase, PodReport};
@@ -34,7 +33,7 @@ struct FakePod {
     demand: PodDemand,
     restartable: bool,
     active_deadline_seconds: Option<u64>,
-    deleted: Option<Timestamp>,
+    deleted: Option<Duration>,
     reports: Vec<PodReport>,
     notices: Vec<PodNotice>,
 }
@@ -157,10 +156,10 @@ impl FakeSource {
         self.tell(pod, intent);
     }
 
-    /// Deletes a pod; its containers are killed at `deadline`.
-    pub fn delete(&self, pod: &PodUid, deadline: Timestamp) {
+    /// Deletes a pod; its containers are killed after `grace`.
+    pub fn delete(&self, pod: &PodUid, grace: Duration) {
         let intent = self.pods().get_mut(pod).and_then(|pod| {
-            pod.deleted = Some(deadline);
+            pod.deleted = Some(grace);
             intent_of(pod, false, false)
         });
         self.tell(pod, intent);
@@ -252,8 +251,8 @@ impl FakeSource {
 
 /// What a Kubernetes-like source says of a pod: nothing of one that has ended and is not being deleted.
 fn intent_of(pod: &FakePod, is_first_list: bool, refresh: bool) -> Option<PodIntent> {
-    if let Some(deadline) = pod.deleted {
-        return Some(PodIntent::Delete { deadline });
+    if let Some(grace) = pod.deleted {
+        return Some(PodIntent::Delete { grace });
     }
     if pod.is_terminal() {
         return None;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -182,7 +183,9 @@ impl Core {
                 reference = Some(demand.pod);
                 wanted(Wanted::Refused { reason, message })
             }
-            PodIntent::Delete { deadline } => wanted(Wanted::Deleted { deadline }),
+            PodIntent::Delete { grace } => wanted(Wanted::Deleted {
+                deadline: self.clock.now().checked_add(grace).unwrap_or(Timestamp::MAX),
+            }),
             PodIntent::Gone => wanted(Wanted::Gone),
         };
         let key: Key = pod.clone();

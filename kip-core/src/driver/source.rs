@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
 use crate::error::Result;
 use crate::ids::{CellName, PodRef, PodUid};
@@ -38,8 +38,8 @@ pub enum PodIntent {
     },
     /// The pod is being deleted: stop it gracefully, then release it.
     Delete {
-        /// When its containers are killed at the latest.
-        deadline: Timestamp,
+        /// How long its containers have from now on, before they are killed. A length and not a moment: clocks differ.
+        grace: Duration,
     },
     /// The pod object is gone: stop at once, nothing to report to.
     Gone,

@@ -126,6 +126,12 @@ impl PodWatcher {
             return;
         };
         let fingerprint = fingerprint(&entry.pod);
+        if is_terminal(&entry.pod) && entry.told.is_some() && !self.source.has_ended(&uid) {
+            // Evicted, say, or ended by the word of a controller that has taken over from this one.
+            if self.registry.let_go(&uid) {
+                self.driver.intent(uid.clone(), PodIntent::Gone);
+            }
+        }
         if entry.told == Some(fingerprint) {
             self.source.heal(&uid);
             return;
@@ -169,8 +175,11 @@ async fn sleep_until(clock: &dyn Clock, at: Option<Timestamp>) {
 /// it needs no instance any more, should it still have one.
 fn intent(entry: &Entry, config: &PodsConfig, refresh: bool) -> Option<PodIntent> {
     let pod = &entry.pod;
-    if let Some(deleted) = &pod.metadata.deletion_timestamp {
-        return Some(PodIntent::Delete { deadline: deleted.0 });
+    if pod.metadata.deletion_timestamp.is_some() {
+        // As a kubelet does: the grace period counts from when the node hears of it. The timestamp is by the API server's clock.
+        let seconds = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+        let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        return Some(PodIntent::Delete { grace });
     }
     if is_terminal(pod) {
         return entry.told.is_none().then_some(PodIntent::Gone);
@@ -231,6 +240,7 @@ mod tests {
             pod: Arc::new(serde_json::from_value(value).expect("a pod")),
             started_before: false,
             told: None,
+            let_go: false,
             built: None,
         }
     }
@@ -266,10 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_pod_is_stopped_by_its_deadline_also_when_it_has_ended() {
-        let deadline: Timestamp = "2026-01-01T00:00:30Z".parse().expect("a time");
-        let deleted = json!({ "metadata": { "deletionTimestamp": deadline.to_string() } });
-        assert_eq!(decide(pod(deleted)), Some(PodIntent::Delete { deadline }));
+    fn a_deleted_pod_has_its_whole_grace_period_whatever_the_clocks_say() {
+        let deleted = json!({ "metadata": {
+            "deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30 } });
+        let grace = Duration::from_secs(30);
+        assert_eq!(decide(pod(deleted)), Some(PodIntent::Delete { grace }));
     }
 
     #[test]

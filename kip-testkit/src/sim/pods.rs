@@ -121,8 +121,9 @@ impl Listener {
     }
 
     fn tell(&mut self, uid: &PodUid, is_first: bool, refresh: bool) {
+        let now = self.port.world.now();
         let intent = match self.port.world.lock().pods.get(uid) {
-            Some(pod) => intent_of(pod, is_first, refresh),
+            Some(pod) => intent_of(pod, now, is_first, refresh),
             None if self.known.contains(uid) => Some(PodIntent::Gone),
             None => None,
         };
@@ -134,9 +135,10 @@ impl Listener {
 }
 
 /// What a Kubernetes-like source says of a pod: nothing of one that has ended and is not being deleted.
-fn intent_of(pod: &PodTruth, is_first: bool, refresh: bool) -> Option<PodIntent> {
+fn intent_of(pod: &PodTruth, now: Timestamp, is_first: bool, refresh: bool) -> Option<PodIntent> {
     if let Some(deadline) = pod.deleted {
-        return Some(PodIntent::Delete { deadline });
+        let grace = Duration::try_from(deadline.duration_since(now)).unwrap_or_default();
+        return Some(PodIntent::Delete { grace });
     }
     if pod.ended_at.is_some() {
         return None;
