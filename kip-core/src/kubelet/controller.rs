@@ -135,7 +135,7 @@ impl PodController {
     pub fn connect(self, driver: Arc<dyn PodDriver>) -> ConnectedPods {
         self.source.attach(Arc::clone(&driver));
         ConnectedPods {
-            connection: Connection(Arc::clone(&self.source)),
+            watching: Watching(Arc::clone(&self.source)),
             controller: self,
             driver,
         }
@@ -155,22 +155,22 @@ impl PodController {
 pub struct ConnectedPods {
     controller: PodController,
     driver: Arc<dyn PodDriver>,
-    connection: Connection,
+    watching: Watching,
 }
 
 impl ConnectedPods {
     /// Watches the pods until `shutdown`; `synced` is cancelled (that is: fires) once the first complete list was told to the driver.
     ///
-    /// Dropping the future stops everything at once: no task of it is left, and nothing is written any more but what the driver itself
-    /// publishes.
+    /// Dropping the future ends all watches at once. What the driver publishes is written until its own run is over; after that no task
+    /// of either is left.
     pub async fn run(self, synced: CancellationToken, shutdown: CancellationToken) {
         let Self {
             controller,
             driver,
-            connection,
+            watching,
         } = self;
         // Until the end, however it comes.
-        let _connection = connection;
+        let _watching = watching;
         let PodController {
             client,
             config,
@@ -205,12 +205,12 @@ impl ConnectedPods {
     }
 }
 
-/// Lets go of the driver at the end, or source and driver would hold each other forever, and ends the source's tasks.
+/// Ends the source's watches at the end.
 #[derive(Debug)]
-struct Connection(Arc<KubePodSource>);
+struct Watching(Arc<KubePodSource>);
 
-impl Drop for Connection {
+impl Drop for Watching {
     fn drop(&mut self) {
-        self.0.detach();
+        self.0.unfollow();
     }
 }

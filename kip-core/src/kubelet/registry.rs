@@ -25,6 +25,8 @@ pub(crate) struct Entry {
     pub(crate) started_before: bool,
     /// Fingerprint of the object when the driver was last told about it.
     pub(crate) told: Option<u64>,
+    /// The driver was told that somebody else ended the pod.
+    pub(crate) let_go: bool,
     /// The manifest built last.
     pub(crate) built: Option<Built>,
 }
@@ -60,6 +62,7 @@ impl PodRegistry {
             started_before: has_started(&pod),
             pod: Arc::new(pod.clone()),
             told: None,
+            let_go: false,
             built: None,
         });
         if !is_older(&pod, &entry.pod) {
@@ -127,6 +130,13 @@ impl PodRegistry {
         if let Some(entry) = self.locked().get_mut(uid) {
             entry.told = Some(fingerprint);
         }
+    }
+
+    /// Remembers that the driver was told to let go of the pod; answers whether that is news.
+    pub(crate) fn let_go(&self, uid: &PodUid) -> bool {
+        self.locked()
+            .get_mut(uid)
+            .is_some_and(|entry| !std::mem::replace(&mut entry.let_go, true))
     }
 
     /// Remembers the manifest that was built.

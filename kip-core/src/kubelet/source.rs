@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -22,8 +23,8 @@ use super::events::EventRecorder;
 use super::handle::PodDriver;
 use super::live::LiveReferences;
 use super::manifest::{self, CellFacts, References};
-use super::pods::fingerprint;
-use super::registry::{Built, Entry, PodRegistry};
+use super::pods::{fingerprint, is_terminal};
+use super::registry::{Built, Entry, PodRegistry, uid_of};
 use super::salvage::Salvage;
 use super::status;
 use crate::driver::{Clock, PodNotice, PodSource};
@@ -32,14 +33,27 @@ use crate::ids::{CellName, PodRef, PodUid};
 use crate::model::{PodManifest, PodPhase, PodReport};
 use crate::runtime::CellEndpoint;
 
-/// Steps of a pod that only waits for its cell are written no more often than this: they follow each other within milliseconds, and a
-/// user reads the last.
+/// What a pod that has not started yet is told is written no more often than this: a user reads the last.
 const PACE: Duration = Duration::from_secs(2);
+/// The ordinary steps on the way to a cell are told once they have lasted so long; each is also an event, at once. So a quick start costs
+/// few writes, and a slow one says where it is.
+const STANDING: Duration = Duration::from_secs(10);
+/// Reasons of the ordinary steps.
+const STEPS: [&str; 6] = [
+    "Recovering",
+    "Placing",
+    "Launching",
+    "Booting",
+    "Connecting",
+    "Deploying",
+];
 /// A status another writer changed is put right no more often than this.
 const HEAL_PACE: Duration = Duration::from_secs(10);
 /// When a manifest is built again after something it needs could not be read, or because the host runs another controller's; and a status
 /// is written again that could not be.
 const REBUILD: Duration = Duration::from_secs(5);
+/// Tries to write a status while others change the pod.
+const TRIES: u32 = 4;
 /// Name under which the pods' status is written.
 const MANAGER: &str = "kip";
 
@@ -65,6 +79,8 @@ pub struct KubePodSource {
 #[derive(Debug, Default)]
 struct Writer {
     state: tokio::sync::Mutex<Written>,
+    /// The pod's end is being written, or was.
+    has_ended: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +91,8 @@ struct Written {
     at: Option<Instant>,
     /// A newer one that may wait for its turn.
     waiting: Option<PodReport>,
+    /// When that is.
+    due: Option<Instant>,
     /// When another writer's change was last put right.
     healed_at: Option<Instant>,
     /// A task is on its way to do so.
@@ -112,11 +130,9 @@ impl KubePodSource {
         *self.attached() = Some(driver);
     }
 
-    /// Lets go of the driver and ends what was going on: the controller ends.
-    pub(crate) fn detach(&self) {
-        self.attached().take();
+    /// Nobody listens any more to what the objects do that pods refer to.
+    pub(crate) fn unfollow(&self) {
         self.live.stop();
-        self.tasks().abort_all();
     }
 
     fn attached(&self) -> MutexGuard<'_, Option<Arc<dyn PodDriver>>> {
@@ -232,49 +248,63 @@ impl KubePodSource {
         )
     }
 
+    /// Whether the pod's end is this controller's word.
+    pub(crate) fn has_ended(&self, uid: &PodUid) -> bool {
+        self.writers()
+            .get(uid)
+            .is_some_and(|writer| writer.has_ended.load(Ordering::SeqCst))
+    }
+
     /// The patch that makes the API's copy say what the report says.
     fn change(&self, uid: &PodUid, entry: &Entry, report: &PodReport) -> Option<Value> {
         let generation = acted_on(entry, report);
         let wanted = status::project(&entry.pod, report, generation, self.clock.now())?;
         let nothing = PodStatus::default();
-        status::patch(
-            uid.as_str(),
-            entry.pod.status.as_ref().unwrap_or(&nothing),
-            &wanted,
-        )
+        let known = entry.pod.status.as_ref().unwrap_or(&nothing);
+        let mut patch = status::patch(uid.as_str(), known, &wanted)?;
+        // What it changes is only known of this version. A controller that was cut off must not undo what was written since.
+        patch["metadata"]["resourceVersion"] = json!(entry.pod.metadata.resource_version);
+        Some(patch)
     }
 
     async fn write(&self, uid: &PodUid, report: &PodReport) -> Result<()> {
-        let Some(entry) = self.registry.get(uid) else {
-            return Ok(());
-        };
-        let Some(patch) = self.change(uid, &entry, report) else {
-            return Ok(());
-        };
-        let api = self.pods_of(&entry.pod);
-        let name = entry.pod.metadata.name.as_deref().unwrap_or_default();
-        let params = PatchParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        match api.patch_status(name, &params, &Patch::Strategic(&patch)).await {
-            Ok(pod) => {
-                self.registry.refresh(pod);
-                Ok(())
-            }
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) if is_conflict(&error) => {
-                let live = api
-                    .get_opt(name)
-                    .await
-                    .map_err(|error| api_error("read pod", error))?;
-                if live.and_then(|pod| pod.metadata.uid).as_deref() == Some(uid.as_str()) {
-                    return Err(api_error("write pod status", error));
+        let mut conflict = None;
+        for _ in 0..TRIES {
+            let Some(entry) = self.registry.get(uid) else {
+                return Ok(());
+            };
+            let Some(patch) = self.change(uid, &entry, report) else {
+                return Ok(());
+            };
+            let api = self.pods_of(&entry.pod);
+            let name = entry.pod.metadata.name.as_deref().unwrap_or_default();
+            let params = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            match api.patch_status(name, &params, &Patch::Strategic(&patch)).await {
+                Ok(pod) => {
+                    self.registry.refresh(pod);
+                    return Ok(());
                 }
-                // Another pod has the name now.
-                Ok(())
+                Err(error) if is_missing(&error) => return Ok(()),
+                Err(error) if is_conflict(&error) => conflict = Some(error),
+                Err(error) => return Err(api_error("write pod status", error)),
             }
-            Err(error) => Err(api_error("write pod status", error)),
+            // Somebody else wrote it: what is there now decides whether there is still something to say.
+            let live = api
+                .get_opt(name)
+                .await
+                .map_err(|error| api_error("read pod", error))?;
+            match live {
+                Some(live) if uid_of(&live).as_ref() == Some(uid) => self.registry.refresh(live),
+                // Another pod has the name now.
+                Some(_) | None => return Ok(()),
+            }
+        }
+        match conflict {
+            Some(error) => Err(api_error("write pod status", error)),
+            None => Ok(()),
         }
     }
 
@@ -286,10 +316,11 @@ impl KubePodSource {
             loop {
                 tokio::time::sleep_until(due).await;
                 let mut written = writer.state.lock().await;
-                // A newer step was written meanwhile.
+                // A newer one was written meanwhile.
                 let Some(report) = written.waiting.take() else {
                     return;
                 };
+                written.due = None;
                 match this.write(&uid, &report).await {
                     Ok(()) => {
                         written.report = Some(report);
@@ -300,6 +331,7 @@ impl KubePodSource {
                         tracing::debug!(pod = %uid, error = %error.chain(), "the pod's progress could not be written; trying again");
                         written.waiting = Some(report);
                         due = Instant::now() + REBUILD;
+                        written.due = Some(due);
                     }
                 }
             }
@@ -329,9 +361,20 @@ fn generation(built: Option<&Built>, report: Option<&PodReport>, now: Timestamp)
     clock.max(own.max(observed).saturating_add(1))
 }
 
-/// Whether a report only tells how far the cell is on its way.
-fn is_progress(report: &PodReport) -> bool {
-    report.phase == PodPhase::Pending && report.runtime.is_none()
+impl Written {
+    /// When a report may be written, if it may wait at all: while the pod has not started, each step soon follows the one before.
+    fn due(&self, report: &PodReport) -> Option<Instant> {
+        let (written, at) = (self.report.as_ref()?, self.at?);
+        if report.phase != PodPhase::Pending || written.phase != PodPhase::Pending {
+            return None;
+        }
+        let is_step = report.runtime.is_none() && STEPS.contains(&report.reason.as_str());
+        Some(if is_step {
+            Instant::now() + STANDING
+        } else {
+            at + PACE
+        })
+    }
 }
 
 #[async_trait]
@@ -342,11 +385,7 @@ impl PodSource for KubePodSource {
         let entry = self.registry.get(pod).ok_or_else(gone)?;
         let Some(driver) = self.driver() else {
             // Without it the cell's size is not known, and the containers would be told a wrong one.
-            let stopping = Error::new(
-                ErrorKind::Unavailable,
-                "build manifest",
-                "the controller is stopping",
-            );
+            let stopping = Error::new(ErrorKind::Unavailable, "build manifest", "the driver has ended");
             return Err(stopping.with_context("pod", pod));
         };
         let references = References::of(&entry.pod);
@@ -391,19 +430,20 @@ impl PodSource for KubePodSource {
         }
         let writer = Arc::clone(self.writers().entry(pod.clone()).or_default());
         let mut written = writer.state.lock().await;
-        // Nobody is left to write later once the controller ends.
-        let connected = self.driver().is_some();
-        if connected
-            && is_progress(report)
-            && written.report.as_ref().is_some_and(is_progress)
-            && let Some(due) = written.at.map(|at| at + PACE).filter(|due| *due > Instant::now())
-        {
-            if written.waiting.replace(report.clone()).is_none() {
+        if let Some(due) = written.due(report).filter(|due| *due > Instant::now()) {
+            let is_sooner = written.due.is_none_or(|other| due < other);
+            written.waiting = Some(report.clone());
+            if is_sooner {
+                written.due = Some(due);
                 self.write_later(pod.clone(), Arc::clone(&writer), due);
             }
             return Ok(());
         }
         written.waiting = None;
+        written.due = None;
+        if matches!(report.phase, PodPhase::Succeeded | PodPhase::Failed) {
+            writer.has_ended.store(true, Ordering::SeqCst);
+        }
         self.keep_logs(pod, report).await;
         self.write(pod, report).await?;
         written.report = Some(report.clone());
@@ -447,5 +487,12 @@ impl PodSource for KubePodSource {
             Err(error) if is_missing(&error) || is_conflict(&error) => Ok(()),
             Err(error) => Err(api_error("release pod", error)),
         }
+    }
+
+    fn ended(&self) {
+        // Source and driver would hold each other forever.
+        self.attached().take();
+        self.live.stop();
+        self.tasks().abort_all();
     }
 }

@@ -7,6 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::kubelet::demand::is_sidecar;
 use crate::model::{PodPhase, PodReport};
 
+/// The condition that shows how far the boot is; every status that Kip writes has it.
+pub(super) const SANDBOX: &str = "PodReadyToStartContainers";
+
 struct Verdict {
     kind: &'static str,
     holds: bool,
@@ -80,7 +83,7 @@ fn condition(verdict: Verdict, known: &PodStatus, generation: Option<i64>, now: 
 
 /// The pod has its cell and its network: the natural place to show how far the boot is.
 fn sandbox(known: &PodStatus, report: &PodReport, ended: Option<&str>) -> Verdict {
-    let kind = "PodReadyToStartContainers";
+    let kind = SANDBOX;
     let there = match &report.runtime {
         Some(runtime) => runtime.sandbox_ready,
         // Not heard of the host: it has what it had.

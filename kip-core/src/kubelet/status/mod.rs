@@ -27,6 +27,20 @@ fn unheard(report: &PodReport) -> Option<Unheard> {
     })
 }
 
+/// Whether all a report adds is that the pod is being deleted, which everybody sees.
+fn known_deleted(pod: &Pod, report: &PodReport) -> bool {
+    pod.metadata.deletion_timestamp.is_some() && report.reason == "Draining"
+}
+
+/// Whether Kip has written this status before.
+fn is_told(known: &PodStatus) -> bool {
+    known
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == conditions::SANDBOX)
+}
+
 /// The part of a pod's status that is Kip's to say. None when there is nothing to say: the API says already that the pod has ended, which
 /// never changes again; or it runs, and this controller has not heard of its host yet.
 ///
@@ -39,13 +53,19 @@ pub(crate) fn project(pod: &Pod, report: &PodReport, generation: i64, now: Times
     let known = pod.status.clone().unwrap_or_default();
     let now = super::node::seconds(now);
     let mut report = std::borrow::Cow::Borrowed(report);
-    let runs = known.phase.as_deref() == Some("Running") && report.phase == PodPhase::Pending;
-    if runs && report.runtime.is_none() {
+    if report.phase == PodPhase::Pending && report.runtime.is_none() {
+        let runs = known.phase.as_deref() == Some("Running");
         match unheard(&report) {
-            Some(Unheard::NotYet) => return None,
-            Some(Unheard::Silent) => report.to_mut().phase = PodPhase::Running,
-            None => {}
+            // What the controller before this one said holds until there is news.
+            Some(Unheard::NotYet) if runs || is_told(&known) => return None,
+            Some(Unheard::Silent) if runs => report.to_mut().phase = PodPhase::Running,
+            Some(_) | None => {}
         }
+    }
+    if known_deleted(pod, &report) {
+        // The API's own word for it; the pod is as ready as its containers are.
+        report.to_mut().reason.clear();
+        report.to_mut().message.clear();
     }
     let report = report.as_ref();
     let (init_container_statuses, container_statuses) = containers::project(pod, &known, report);

@@ -292,6 +292,32 @@ fn an_old_address_is_taken_out_of_the_list_when_the_pod_moves() {
 }
 
 #[test]
+fn a_waiting_pod_goes_on_saying_why_while_a_new_controller_has_not_heard_of_its_host() {
+    let deploying = PodReport::new(PodPhase::Pending, "Deploying", "Handing the pod to its cell.");
+    let told = project(
+        &pod(json!({}), json!({ "phase": "Pending" })),
+        &deploying,
+        3,
+        now(),
+    )
+    .expect("news");
+    let told = pod(json!({}), serde_json::to_value(told).expect("a status"));
+    let unheard = PodReport::new(PodPhase::Pending, "", "");
+    assert_eq!(project(&told, &unheard, 3, now()), None);
+    // A pod that nothing was said of yet is told what is known.
+    let fresh = pod(json!({}), json!({ "phase": "Pending" }));
+    assert!(
+        project(
+            &fresh,
+            &PodReport::new(PodPhase::Pending, "Recovering", ""),
+            3,
+            now()
+        )
+        .is_some()
+    );
+}
+
+#[test]
 fn a_running_pod_is_left_alone_until_its_host_is_heard_or_every_restart_would_be_an_outage() {
     let mut pod = pod(json!({}), json!({}));
     let running = report(PodPhase::Running, vec![container("main", running())]);
