@@ -22,8 +22,10 @@ enum Saved {
     Touched(String),
     /// Another writer decided otherwise.
     Fenced(Box<CellRecord>),
-    /// Somebody changed it by hand.
+    /// Somebody changed it by hand, and what it was is known.
     Damaged(DamagedCell),
+    /// What stands there is not ours to write over: the instance it names may run the pod, or it is another cluster's or node's.
+    Held(DamagedCell),
     /// Somebody removed it.
     Missing,
 }
@@ -32,8 +34,9 @@ enum Saved {
 pub(super) enum Found {
     Missing,
     Sound(Box<CellRecord>),
-    /// Changed by hand, or not ours to change: another cluster's or node's.
     Damaged(DamagedCell),
+    /// Sound, and of another cluster or node.
+    Elsewhere(DamagedCell),
 }
 
 /// One record being stored, for as long as it takes.
@@ -81,14 +84,12 @@ impl Core {
                     self.follow_record(key, *theirs);
                     return false;
                 }
-                // Ours, as memory has it, is put in its place. Only what nothing is known about is not written over: the instance it
-                // names may run the pod.
-                Ok(Saved::Damaged(damaged)) if saving.basis.is_some() || damaged.instance.is_none() => {
+                Ok(Saved::Damaged(damaged)) => {
                     saving.version.clone_from(&damaged.version);
                     saving.found = Some(changed(&damaged, saving.basis.as_deref().unwrap_or(record)));
                     continue;
                 }
-                Ok(Saved::Damaged(damaged)) => refusal(&damaged),
+                Ok(Saved::Held(damaged)) => refusal(&damaged),
                 Ok(Saved::Missing) => match self.pod_exists(record).await {
                     Ok(true) => {
                         saving.version.clear();
@@ -155,7 +156,12 @@ impl Core {
             // It was there a moment ago.
             Found::Missing if version.is_empty() => return Err(error),
             Found::Missing => Saved::Missing,
-            Found::Damaged(damaged) => Saved::Damaged(damaged),
+            // What memory knows is put in its place. Of what it knows nothing about, only what names no instance is written over.
+            Found::Damaged(damaged) if basis.is_some() || damaged.instance.is_none() => {
+                Saved::Damaged(damaged)
+            }
+            Found::Elsewhere(damaged) if basis.is_some() => Saved::Damaged(damaged),
+            Found::Damaged(damaged) | Found::Elsewhere(damaged) => Saved::Held(damaged),
             Found::Sound(theirs) if is_same(&theirs, record) => Saved::Stored(theirs),
             Found::Sound(theirs)
                 if theirs.version != version && basis.is_some_and(|basis| is_same(&theirs, basis)) =>
@@ -172,7 +178,7 @@ impl Core {
         Ok(match read.await? {
             None => Found::Missing,
             Some(StoredCell::Damaged(damaged)) => Found::Damaged(damaged),
-            Some(StoredCell::Sound(record)) if !self.is_own(&record) => Found::Damaged(DamagedCell::of(
+            Some(StoredCell::Sound(record)) if !self.is_own(&record) => Found::Elsewhere(DamagedCell::of(
                 &record,
                 format!("it is of node {} in cluster {}", record.node, record.cluster),
             )),
@@ -322,11 +328,11 @@ impl Core {
                     tracing::warn!(pod = %ours.pod, error = %error.chain(), "the pod could not be read; the next sweep asks again");
                 }
             },
-            (Found::Damaged(damaged), Some(ours)) => {
+            (Found::Damaged(damaged) | Found::Elsewhere(damaged), Some(ours)) => {
                 let found = changed(&damaged, &ours);
                 self.restore(key, &ours, &damaged.version, &found).await;
             }
-            (Found::Missing | Found::Damaged(_), None) => {}
+            (Found::Missing | Found::Damaged(_) | Found::Elsewhere(_), None) => {}
         }
     }
 
@@ -373,7 +379,7 @@ impl Core {
                         return false;
                     }
                     // Memory knows better: what it stood for is gone.
-                    Ok(Found::Damaged(damaged)) => {
+                    Ok(Found::Damaged(damaged) | Found::Elsewhere(damaged)) => {
                         tracing::warn!(%cell, problem = damaged.problem, "a record that was changed by hand is removed: its pod is over");
                         version = damaged.version;
                     }
@@ -436,21 +442,14 @@ fn is_refusal(error: &Error) -> bool {
         )
 }
 
-/// A damaged record of which memory knows nothing: as long as it stands, nothing may be launched for its pod.
+/// A record that is not ours to write over: as long as it stands, nothing may be launched for its pod.
 fn refusal(damaged: &DamagedCell) -> Error {
-    let instance = damaged
-        .instance
-        .as_ref()
-        .map_or_else(|| "no instance".into(), ToString::to_string);
-    Error::new(
-        ErrorKind::InvalidRequest,
-        "store cell record",
-        format!(
-            "a record of this name stands, and {}; remove it once {instance}, which it names, is gone",
-            damaged.problem
-        ),
-    )
-    .with_context("cell", &damaged.name)
+    let remedy = match &damaged.instance {
+        Some(instance) => format!("remove it once instance {instance}, which it names, is gone"),
+        None => "remove it if nothing needs it".into(),
+    };
+    let message = format!("a record of this name stands: {}; {remedy}", damaged.problem);
+    Error::new(ErrorKind::InvalidRequest, "store cell record", message).with_context("cell", &damaged.name)
 }
 
 /// What a hand changed, in words.
