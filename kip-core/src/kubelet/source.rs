@@ -23,7 +23,7 @@ use super::events::EventRecorder;
 use super::handle::PodDriver;
 use super::live::LiveReferences;
 use super::manifest::{self, CellFacts, References};
-use super::pods::{fingerprint, is_terminal};
+use super::pods::fingerprint;
 use super::registry::{Built, Entry, PodRegistry, uid_of};
 use super::salvage::Salvage;
 use super::status;

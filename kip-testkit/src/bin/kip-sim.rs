@@ -29,6 +29,9 @@ struct Options {
     /// Only the story in this file.
     #[arg(long, conflicts_with = "seed")]
     file: Option<PathBuf>,
+    /// Put the kubelet's own watcher, source and store over a simulated API server under the driver.
+    #[arg(long)]
+    api: bool,
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
@@ -41,6 +44,12 @@ struct Options {
     /// Write broken stories, made smaller, into this folder.
     #[arg(long)]
     keep: Option<PathBuf>,
+}
+
+impl Options {
+    fn side(&self) -> Side {
+        if self.api { Side::Api } else { Side::Traits }
+    }
 }
 
 fn main() -> ExitCode {
@@ -63,7 +72,7 @@ fn tell(options: &Options) -> Result<bool, String> {
         return Ok(one(options, &scenario));
     }
     if let Some(seed) = options.seed {
-        return Ok(one(options, &from_seed(seed, Side::Traits)));
+        return Ok(one(options, &from_seed(seed, options.side())));
     }
     let threads = options
         .threads
@@ -71,7 +80,7 @@ fn tell(options: &Options) -> Result<bool, String> {
         .unwrap_or(1);
     let seeds = options.from..options.from + options.seeds;
     let fleet = fleet(seeds, threads, options.enough, |seed| {
-        from_seed(seed, Side::Traits)
+        from_seed(seed, options.side())
     });
     for failure in &fleet.failures {
         broken(options, &failure.scenario)?;

@@ -17,6 +17,9 @@ pub fn scenario(seed: u64, side: Side) -> Scenario {
     let mut faults = Vec::new();
     if !calm {
         draw_faults(&mut rng, &world, count, &mut faults);
+        if side == Side::Api {
+            super::api::draw(seed, horizon_ms, count, &mut faults);
+        }
     }
     Scenario {
         seed,
@@ -256,8 +259,8 @@ fn call(rng: &mut Rng, world: &Params, pods: u32) -> Fault {
         Op::Launch | Op::Create | Op::Deploy | Op::Manifest | Op::Remove => pods + 3,
         Op::Update | Op::Publish | Op::Watch | Op::Get => pods * 4,
         Op::Terminate | Op::Read => pods * 2,
-        Op::List | Op::Stop | Op::Release | Op::Exists | Op::Refresh => pods,
-        Op::Offerings => 3,
+        Op::List | Op::Stop | Op::Release | Op::Exists | Op::Refresh | Op::Tell => pods,
+        Op::Offerings | Op::ListPods | Op::WatchPods => 3,
     };
     Fault::Call {
         op,
@@ -315,15 +318,21 @@ fn how(rng: &mut Rng, op: Op, world: &Params) -> How {
                 &[Kind::Unavailable, Kind::Timeout, Kind::RateLimited, Kind::Denied],
             ),
         },
-        Op::Offerings | Op::Read | Op::Manifest | Op::Exists | Op::Watch | Op::Refresh => {
-            match rng.small(0, 2) {
-                0 => slow(rng),
-                1 => How::Hang,
-                _ => fail(
-                    rng,
-                    &[Kind::Unavailable, Kind::Timeout, Kind::RateLimited, Kind::Denied],
-                ),
-            }
-        }
+        Op::Offerings
+        | Op::Read
+        | Op::Manifest
+        | Op::Exists
+        | Op::Watch
+        | Op::Refresh
+        | Op::ListPods
+        | Op::WatchPods
+        | Op::Tell => match rng.small(0, 2) {
+            0 => slow(rng),
+            1 => How::Hang,
+            _ => fail(
+                rng,
+                &[Kind::Unavailable, Kind::Timeout, Kind::RateLimited, Kind::Denied],
+            ),
+        },
     }
 }

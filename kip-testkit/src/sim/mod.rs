@@ -6,6 +6,7 @@
 //! is broken is found by the judge, which sees the world as it truly is, whoever knows of it. [`minimise`] takes a broken story apart until
 //! only what matters is left, and [`story`] tells it in plain words.
 
+mod api;
 mod cloud;
 mod draw;
 mod fleet;
@@ -30,6 +31,6 @@ pub use minimise::minimise;
 pub use run::{Outcome, run};
 pub use scenario::{
     Fault, Foreign, Harm, How, Kind, OfferingPlan, Op, Params, Part, PodPlan, Restart, Scenario, Side,
-    Throttle, Work,
+    Throttle, WatchHarm, Work,
 };
 pub use story::story;

@@ -34,6 +34,18 @@ pub(super) struct PodTruth {
 }
 
 impl PodTruth {
+    /// A pod that was just created.
+    pub(super) fn new(plan: PodPlan) -> Self {
+        Self {
+            plan,
+            deleted: None,
+            report: None,
+            ended_at: None,
+            has_run: false,
+            writes: 0,
+        }
+    }
+
     pub(super) fn phase(&self) -> Option<PodPhase> {
         self.report.as_ref().map(|report| report.phase)
     }
@@ -154,14 +166,7 @@ fn intent_of(pod: &PodTruth, now: Timestamp, is_first: bool, refresh: bool) -> O
 
 /// Creates a pod.
 pub(super) fn create(world: &World, audience: &Audience, plan: &PodPlan) {
-    let pod = PodTruth {
-        plan: plan.clone(),
-        deleted: None,
-        report: None,
-        ended_at: None,
-        has_run: false,
-        writes: 0,
-    };
+    let pod = PodTruth::new(plan.clone());
     world.note(&format!("user creates pod {}", plan.name));
     world.lock().pods.insert(uid(&plan.name), pod);
     audience.tell(&uid(&plan.name), false);

@@ -11,12 +11,13 @@ use kip_core::provider::tags;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::api::SimApi;
 use super::judge::{Judge, Violation};
 use super::pods::{self, Audience, SimSource};
 use super::port::{Port, PortClock};
 use super::provider::SimCloud;
 use super::runtime::SimHosts;
-use super::scenario::{Fault, Foreign, Scenario};
+use super::scenario::{Fault, Foreign, Scenario, Side};
 use super::store::SimStore;
 use super::world::World;
 
@@ -95,6 +96,8 @@ struct Controller {
 struct Story {
     world: Arc<World>,
     audience: Arc<Audience>,
+    /// What stands in for Kubernetes, where it is more than the audience.
+    api: Option<SimApi>,
     beats: BTreeMap<(u64, usize), Beat>,
     order: usize,
     leader: Option<Controller>,
@@ -113,6 +116,7 @@ impl Story {
         let mut story = Self {
             world,
             audience: Arc::default(),
+            api: None,
             beats: BTreeMap::new(),
             order: 0,
             leader: None,
@@ -145,7 +149,11 @@ impl Story {
                 } => story.plan(at_ms, Beat::Cut { cut_ms, overlap_ms }),
                 Fault::ClockJump { at_ms, by_ms } => story.plan(at_ms, Beat::Jump { by_ms }),
                 Fault::Plant { at_ms, kind } => story.plan(at_ms, Beat::Plant(kind)),
-                Fault::Call { .. } | Fault::Outage { .. } | Fault::Dry { .. } | Fault::Instance { .. } => {}
+                Fault::Call { .. }
+                | Fault::Watch { .. }
+                | Fault::Outage { .. }
+                | Fault::Dry { .. }
+                | Fault::Instance { .. } => {}
             }
         }
         story
@@ -157,6 +165,9 @@ impl Story {
     }
 
     async fn tell(&mut self) {
+        if self.world.scenario.side == Side::Api {
+            self.api = Some(SimApi::new(&self.world).await);
+        }
         self.start();
         let last_pod = self
             .world
@@ -197,7 +208,7 @@ impl Story {
             .map(|pod| pod.name.clone())
             .collect();
         for name in names {
-            pods::delete(&self.world, &self.audience, &name, 30);
+            self.delete(&name, 30);
         }
         let clean = self
             .live_until(self.world.ms() + CLEAN_MS, |story| story.left().is_empty())
@@ -286,12 +297,18 @@ impl Story {
     async fn perform(&mut self, beat: Beat) {
         let scenario = Arc::clone(&self.world.scenario);
         match beat {
-            Beat::Create(n) => pods::create(&self.world, &self.audience, &scenario.pods[n]),
+            Beat::Create(n) => match &self.api {
+                Some(api) => api.create(&scenario.pods[n]),
+                None => pods::create(&self.world, &self.audience, &scenario.pods[n]),
+            },
             Beat::Delete(n) => {
                 let grace = scenario.pods[n].delete.map_or(30, |(_, grace)| grace);
-                pods::delete(&self.world, &self.audience, &scenario.pods[n].name, grace);
+                self.delete(&scenario.pods[n].name, grace);
             }
-            Beat::Force(n) => pods::remove(&self.world, &self.audience, &scenario.pods[n].name),
+            Beat::Force(n) => match &self.api {
+                Some(api) => api.force(&scenario.pods[n].name),
+                None => pods::remove(&self.world, &self.audience, &scenario.pods[n].name),
+            },
             Beat::Crash { moments, down_ms } => {
                 if let Some(leader) = &self.leader {
                     leader.port.arm(moments);
@@ -349,39 +366,54 @@ impl Story {
         }
     }
 
+    fn delete(&self, name: &str, grace_s: u32) {
+        match &self.api {
+            Some(api) => api.delete(name, grace_s),
+            None => pods::delete(&self.world, &self.audience, name, grace_s),
+        }
+    }
+
     fn start(&mut self) {
         self.lives += 1;
         // Clocks differ by seconds, as they do.
         let skew = i64::from(self.lives % 5) * 700 - 1_400;
         let port = Port::new(Arc::clone(&self.world), self.lives, skew);
         self.world.note(&format!("{} starts", port.name));
-        let source = SimSource {
-            port: Arc::clone(&port),
-            audience: Arc::clone(&self.audience),
-        };
         let mut config = DriverConfig::default();
         let grace = Duration::from_millis(self.world.scenario.world.list_lag_ms) + Duration::from_secs(30);
         config.policy = Policy::default().with_grace(grace);
-        let driver = Kip::builder(Arc::new(SimCloud::new(Arc::clone(&port))))
+        let builder = Kip::builder(Arc::new(SimCloud::new(Arc::clone(&port))))
             .identity(crate::samples::cluster(), crate::samples::node())
             .runtime(Arc::new(SimHosts {
                 port: Arc::clone(&port),
             }))
-            .source(Arc::new(source))
-            .store(Arc::new(SimStore {
-                port: Arc::clone(&port),
-            }))
             .clock(Arc::new(PortClock(Arc::clone(&port))))
-            .config(config)
-            .build()
-            .expect("everything the builder needs is set above");
-        let handle = driver.handle();
+            .config(config);
         let (shutdown, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(driver.run(async move {
-            // A dropped sender is a shutdown as well.
-            let _ = stopped.await;
-        }));
-        self.audience.join(&port, handle);
+        let task = match &self.api {
+            Some(api) => api.start(&port, builder, stopped),
+            None => {
+                let source = SimSource {
+                    port: Arc::clone(&port),
+                    audience: Arc::clone(&self.audience),
+                };
+                let store = SimStore {
+                    port: Arc::clone(&port),
+                };
+                let driver = builder
+                    .source(Arc::new(source))
+                    .store(Arc::new(store))
+                    .build()
+                    .expect("everything the builder needs is set above");
+                let handle = driver.handle();
+                let task = tokio::spawn(driver.run(async move {
+                    // A dropped sender is a shutdown as well.
+                    let _ = stopped.await;
+                }));
+                self.audience.join(&port, handle);
+                task
+            }
+        };
         self.leader = Some(Controller {
             port,
             task,
@@ -602,6 +634,11 @@ impl Story {
                     "the status of {uid} was written {} times, more than 6",
                     pod.writes
                 ));
+            }
+        }
+        for (uid, (_, writes)) in &state.written {
+            if *writes > 6 {
+                dear.push(format!("{uid} was written {writes} times, more than 6"));
             }
         }
         for text in dear {

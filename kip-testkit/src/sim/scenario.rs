@@ -193,6 +193,12 @@ pub enum Op {
     Refresh,
     /// Host: stop.
     Stop,
+    /// API: list pods.
+    ListPods,
+    /// API: watch pods.
+    WatchPods,
+    /// API: write an event.
+    Tell,
 }
 
 impl Op {
@@ -201,7 +207,13 @@ impl Op {
         match self {
             Self::Launch | Self::Terminate | Self::Get | Self::List | Self::Offerings => Part::Cloud,
             Self::Create | Self::Update | Self::Remove | Self::Read => Part::Store,
-            Self::Manifest | Self::Publish | Self::Release | Self::Exists => Part::Pods,
+            Self::Manifest
+            | Self::Publish
+            | Self::Release
+            | Self::Exists
+            | Self::ListPods
+            | Self::WatchPods
+            | Self::Tell => Part::Pods,
             Self::Watch | Self::Deploy | Self::Refresh | Self::Stop => Part::Hosts,
         }
     }
@@ -303,6 +315,21 @@ pub enum Foreign {
     Forged,
 }
 
+/// What happens to a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WatchHarm {
+    /// It ends.
+    Break,
+    /// It is told that it is too old: 410.
+    Gone,
+    /// From then on everything comes so much later.
+    Lag {
+        /// Milliseconds.
+        ms: u64,
+    },
+}
+
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -315,6 +342,15 @@ pub enum Fault {
         nth: u32,
         /// What happens.
         how: How,
+    },
+    /// A watch of pods goes wrong. Only where there is an API.
+    Watch {
+        /// The how manieth watch, from 1.
+        nth: u32,
+        /// How long after its start.
+        after_ms: u64,
+        /// What.
+        harm: WatchHarm,
     },
     /// A peer cannot be reached for a while.
     Outage {

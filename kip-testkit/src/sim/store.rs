@@ -18,7 +18,7 @@ pub(super) struct SimStore {
     pub(super) port: Arc<Port>,
 }
 
-fn subject(record: &CellRecord) -> String {
+pub(super) fn subject(record: &CellRecord) -> String {
     let instance = record.instance.as_ref().map_or("-", |id| id.as_str());
     let replaces = record
         .replaces

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::run::Outcome;
-use super::scenario::{Fault, Harm, How, Scenario};
+use super::scenario::{Fault, Harm, How, Scenario, WatchHarm};
 
 /// How many lines of a trace a story quotes at most.
 const QUOTED: usize = 120;
@@ -103,6 +103,17 @@ fn words(fault: &Fault) -> String {
                 How::Hang => format!("{name} number {nth} takes effect and is never answered"),
                 How::Stale => format!("{name} number {nth} is answered with what was true before"),
             }
+        }
+        Fault::Watch { nth, after_ms, harm } => {
+            let what = match harm {
+                WatchHarm::Break => "ends".into(),
+                WatchHarm::Gone => "is told that it is too old".into(),
+                WatchHarm::Lag { ms } => format!("lags by {} from then on", time(*ms)),
+            };
+            format!(
+                "the watch of pods number {nth}, {} after its start, {what}",
+                time(*after_ms)
+            )
         }
         Fault::Outage { part, at_ms, for_ms } => {
             format!(

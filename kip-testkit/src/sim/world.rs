@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) records: BTreeMap<CellName, CellRecord>,
     pub(super) version: u64,
     pub(super) judge: Judge,
+    /// Of each pod object in an API: its version, and how often controllers have written it.
+    pub(super) written: BTreeMap<PodUid, (String, u32)>,
     pub(super) trace: Vec<String>,
     /// Faults have stopped.
     pub(super) is_calm: bool,
@@ -232,7 +234,7 @@ impl World {
         (n, how)
     }
 
-    fn is_out(&self, part: Part) -> bool {
+    pub(super) fn is_out(&self, part: Part) -> bool {
         let ms = self.ms();
         !self.lock().is_calm
             && self.scenario.faults.iter().any(|fault| match fault {
@@ -293,5 +295,8 @@ pub(super) fn operation(op: Op) -> &'static str {
         Op::Deploy => "deploy",
         Op::Refresh => "update-pod",
         Op::Stop => "stop",
+        Op::ListPods => "list-pods",
+        Op::WatchPods => "watch-pods",
+        Op::Tell => "tell",
     }
 }
