@@ -57,9 +57,9 @@
 //! | core | `namespaces` | get on `kube-system` | the cluster's UID |
 //! | authentication.k8s.io | `tokenreviews` | create | who a client of the endpoint is |
 //! | authorization.k8s.io | `subjectaccessreviews` | create | what it may do |
-//! | kip.elotl.co | `cells` | get, list, create, patch, delete | the cells' records |
+//! | kip.elotl.co | `cells` | get, list, create, update, patch, delete | the cells' records |
 //! | kip.elotl.co | `cells/status` | update | where each is in its life |
-//! | apiextensions.k8s.io | `customresourcedefinitions` | get, list, watch, create, patch | [`install_cells`], if Kip is to do it itself |
+//! | apiextensions.k8s.io | `customresourcedefinitions` | get; list, watch, create and patch if Kip is to install and upgrade it itself | [`install_cells`] |
 
 pub mod api;
 mod backoff;
@@ -86,8 +86,8 @@ mod status;
 mod virtual_kubelet;
 
 pub use cells::{
-    Cell, CellMarksFields, CellSpec, CellStatus, EndingField, KubeCellStore, OfferingFields, PodFields, ReplacesFields, SCHEMA_ANNOTATION, VerdictFields,
-    crd_yaml as cells_crd_yaml, install as install_cells,
+    Cell, CellMarksFields, CellSpec, CellStatus, EndingField, KubeCellStore, OfferingFields, PodFields,
+    ReplacesFields, SCHEMA_ANNOTATION, VerdictFields, crd_yaml as cells_crd_yaml, install as install_cells,
 };
 pub use config::{
     EndpointConfig, KubeletConfig, NodeConfig, NodeTaint, PodsConfig, ServingCertificate, SizingBasis,
