@@ -70,10 +70,6 @@ fn record_of(world: &World, pod: &PodUid) -> Option<CellRecord> {
     all.into_iter().find(|record| record.pod.uid == *pod)
 }
 
-fn delete(world: &World, pod: &PodUid, grace: Duration) {
-    world.source.delete(pod, world.in_future(grace));
-}
-
 async fn until(world: &World, what: &str, holds: impl FnMut() -> bool) {
     assert!(world.wait_until(LATER, holds).await, "not reached: {what}");
 }
@@ -119,7 +115,7 @@ async fn unharmed(world: &World, what: &str, neighbour: &PodUid, beside: &CellRe
     assert!(is_there, "{what}: the neighbour's instance is gone");
     assert_eq!(world.runtime.starts(neighbour), 1, "{what}");
     for pod in [neighbour, pod] {
-        delete(world, pod, SOON);
+        world.source.delete(pod, SOON);
     }
     let gone = world
         .wait_until(LATER, || invariants::nothing_left(world).is_ok())
@@ -225,7 +221,7 @@ async fn a_broken_record_that_names_an_instance_nothing_is_known_of_holds_its_po
         phase(&world, &pod) == Some(PodPhase::Running)
     })
     .await;
-    delete(&world, &other, SOON);
+    world.source.delete(&other, SOON);
     unharmed(&world, "held", &neighbour, &beside, &pod).await;
 }
 
@@ -293,7 +289,7 @@ async fn what_a_hand_does_to_the_record_of_a_pod_that_ends_keeps_nothing_alive()
         let mut world = World::new();
         let (neighbour, beside, pod) = at(&mut world, Moment::Running).await;
         world.cloud.set_terminate_delay(Duration::from_secs(120));
-        delete(&world, &pod, Duration::from_secs(5));
+        world.source.delete(&pod, Duration::from_secs(5));
         until(&world, "it is being terminated", || {
             record_of(&world, &pod).is_some_and(|record| record.phase == CellPhase::Terminating)
         })
@@ -344,7 +340,7 @@ async fn a_record_of_another_cluster_is_left_alone_and_its_pod_waits_and_says_so
     .await;
     assert_eq!(world.cloud.ever_made(), 0);
     // The pod is not held by it when it is deleted.
-    delete(&world, &pod, Duration::from_secs(5));
+    world.source.delete(&pod, Duration::from_secs(5));
     until(&world, "the pod is released", || !world.source.exists(&pod)).await;
     world.wait_until(LATER, || false).await;
     assert_eq!(world.store.records().len(), 1, "and the record is still there");
@@ -377,7 +373,7 @@ async fn a_record_the_store_refuses_is_told_holds_up_nobody_else_and_lets_its_po
             "once"
         );
         for pod in &refused {
-            delete(&world, pod, Duration::from_secs(5));
+            world.source.delete(pod, Duration::from_secs(5));
         }
         until(&world, "all are released", || world.source.is_empty()).await;
         assert_eq!(world.cloud.ever_made(), 0);

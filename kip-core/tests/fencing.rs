@@ -131,10 +131,6 @@ fn run(demand: PodDemand) -> PodIntent {
     }
 }
 
-fn delete(world: &World, pod: &PodUid, grace: Duration) {
-    world.source.delete(pod, world.in_future(grace));
-}
-
 async fn until(world: &World, what: &str, holds: impl FnMut() -> bool) {
     assert!(world.wait_until(LATER, holds).await, "not reached: {what}");
 }
@@ -256,7 +252,7 @@ async fn a_deletion_decided_by_the_newer_controller_is_not_undone_by_the_stale_o
             newer.phase(&pod) == Some(Phase::Running)
         })
         .await;
-        delete(&world, &pod, Duration::from_secs(5));
+        world.source.delete(&pod, Duration::from_secs(5));
         until(&world, "the pod object is gone", || !world.source.exists(&pod)).await;
         // The stale one concludes from the lost instance that another attempt is due, and cannot store it.
         world.wait_until(SOON * 3, || false).await;
@@ -335,7 +331,7 @@ async fn a_record_that_another_controller_wrote_again_is_not_removed_with_the_ol
     let behind = world.store.remove(&before.name, &before.version).await;
     assert_eq!(behind.expect_err("it moved on").kind(), ErrorKind::Conflict);
     assert_eq!(world.store.records().len(), 1);
-    delete(&world, &pod, SOON);
+    world.source.delete(&pod, SOON);
     until(&world, "nothing is left", || {
         world.store.stored().is_empty() && world.cloud.instances().is_empty()
     })

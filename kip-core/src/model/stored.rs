@@ -4,6 +4,10 @@ use super::CellRecord;
 use crate::ids::{CellName, InstanceId, PodUid};
 
 /// A record as it is found in the store.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a damaged one is rare; a box would cost every sound one an allocation"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredCell {
     /// It is as a controller wrote it.
