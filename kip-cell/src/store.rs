@@ -34,6 +34,9 @@ pub(crate) struct Record {
     /// Uids of pods that were told to stop before they were deployed: they are never taken.
     #[prost(string, repeated, tag = "7")]
     pub(crate) refused: Vec<String>,
+    /// Ids of runs that could not be started, as the runtime told the agent that asked.
+    #[prost(string, repeated, tag = "8")]
+    pub(crate) start_errors: Vec<String>,
 }
 
 /// Why the store could not be read or written.

@@ -429,6 +429,84 @@ async fn killed_agent_goes_on() {
     cell.stop(&pod, 0).await;
 }
 
+/// `kill -9` of the agent at any moment of a deploy and of a stop leaves what the next one goes on from: the pod runs once,
+/// and once it was told to stop it never runs again, whoever deploys it.
+#[tokio::test]
+async fn agent_killed_at_any_moment_of_deploy_and_stop() {
+    for delay in [0, 20, 50, 100, 200].map(Duration::from_millis) {
+        let mut cell = Cell::start().await;
+        let pod = pod(
+            "Always",
+            &[(
+                "main",
+                "trap 'exit 0' TERM; echo started; while :; do sleep 0.1; done",
+            )],
+        );
+        cell.deploy(&pod).await;
+        tokio::time::sleep(delay).await;
+        cell.kill_agent();
+        cell.start_agent();
+        // A controller that got no answer asks again.
+        cell.deploy(&pod).await;
+        let status = cell.wait_running().await;
+        assert_eq!(status.containers[0].restart_count, 0, "{delay:?}: {status:#?}");
+        assert_eq!(
+            cell.logs(logs_of(&pod, "main")).await.expect("logs"),
+            "started\n",
+            "{delay:?}: it was started twice"
+        );
+        assert_eq!(cell.tasks().len(), 2, "{delay:?}: one container and its sandbox");
+
+        let request = StopPodRequest {
+            pod_uid: pod.uid.clone(),
+            grace_seconds: 5,
+            reason: "Deleted".into(),
+        };
+        cell.client().stop_pod(request).await.expect("stop");
+        tokio::time::sleep(delay).await;
+        cell.kill_agent();
+        cell.start_agent();
+        cell.wait("the pod has ended", |status| status.stopping && status.finished)
+            .await;
+        for _ in 0..2 {
+            let refused = cell.try_deploy(&pod).await.expect_err("a deploy after the stop");
+            assert_eq!(
+                refused.code(),
+                tonic::Code::FailedPrecondition,
+                "{delay:?}: {refused}"
+            );
+            cell.kill_agent();
+            cell.start_agent();
+            cell.wait("it is known to have ended", |status| status.finished)
+                .await;
+        }
+        assert!(cell.tasks().is_empty(), "{delay:?}: it runs again");
+    }
+}
+
+/// An agent killed while the runtime starts a container: a pod that is never restarted must not fail by it.
+#[tokio::test]
+async fn agent_killed_in_the_middle_of_a_start() {
+    for _ in 0..3 {
+        let mut cell = Cell::start().await;
+        let pod = pod("Never", &[("main", "echo started; sleep 1")]);
+        cell.deploy(&pod).await;
+        cell.wait("the container is being started", |status| {
+            has_event(status, "Created", "main")
+        })
+        .await;
+        cell.kill_agent();
+        cell.start_agent();
+        let status = cell.wait("the pod has ended", |status| status.finished).await;
+        assert_eq!(
+            ended(&status.containers[0]),
+            Some((0, "Completed".into())),
+            "{status:#?}"
+        );
+        assert_eq!(cell.logs(logs_of(&pod, "main")).await.expect("logs"), "started\n");
+    }
+}
+
 /// containerd may be killed and come back: containers go on, and what ended meanwhile is noticed.
 #[tokio::test]
 async fn killed_containerd_is_survived() {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kip_cell_api::v1::{Container, Pod};
 
+use super::restart;
+
 /// Sandboxes and containers of the pod, rebuilt from the runtime at any time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
@@ -65,6 +67,13 @@ pub(crate) struct Exit {
     pub(crate) message: String,
     pub(crate) started_at: Timestamp,
     pub(crate) finished_at: Timestamp,
+}
+
+impl Exit {
+    /// Whether nothing of it ever ran: the runtime could not start it.
+    pub(crate) fn is_start_error(&self) -> bool {
+        self.reason == restart::START_ERROR
+    }
 }
 
 impl Run {
@@ -198,8 +207,22 @@ pub(crate) struct Memory {
     pub(crate) condemned: BTreeMap<String, Duration>,
     /// Names of containers that are restarted whatever the policy says, since their definition changed.
     pub(crate) replaced: BTreeSet<String>,
+    /// Ids of runs that could not be started, as the runtime told the agent that asked.
+    pub(crate) start_errors: BTreeSet<String>,
     /// Sandboxes that were stopped, so their network is free.
     pub(crate) stopped_sandboxes: BTreeSet<String>,
+}
+
+impl Memory {
+    /// The run as it counts. The runtime breaks a start off when the agent that asked is killed, and calls the container
+    /// ended: nothing of it ran and the pod did not fail, so it counts as created, and is made anew.
+    pub(crate) fn counted(&self, mut run: Run) -> Run {
+        let broken_off = run.exit().is_some_and(Exit::is_start_error) && !self.start_errors.contains(&run.id);
+        if broken_off {
+            run.phase = Phase::Created;
+        }
+        run
+    }
 }
 
 /// One step to take.

@@ -121,8 +121,7 @@ fn will_restart(view: View<'_>, kind: Kind, container: &Container, run: &Run, ex
     if let Some(problem) = problem(view, container) {
         return Some(problem);
     }
-    let start_error = exit.reason == restart::START_ERROR;
-    if start_error && run.attempt == 0 {
+    if exit.is_start_error() && run.attempt == 0 {
         return Some(waiting("RunContainerError", &exit.message));
     }
     let due = restart::due_at(run)?;

@@ -59,8 +59,7 @@ pub(crate) fn due_at(run: &Run) -> Option<Timestamp> {
 
 /// The wait that applies to a run: what it was created with, but a command that cannot start always waits.
 pub(crate) fn wait_after(run: &Run) -> Duration {
-    let start_error = run.exit().is_some_and(|exit| exit.reason == START_ERROR);
-    if start_error {
+    if run.exit().is_some_and(Exit::is_start_error) {
         run.backoff.max(FIRST)
     } else {
         run.backoff

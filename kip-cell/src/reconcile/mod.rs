@@ -143,6 +143,7 @@ impl Reconciler {
         let mem = Memory {
             started: record.started.iter().cloned().collect(),
             ready: record.ready.iter().cloned().collect(),
+            start_errors: record.start_errors.iter().cloned().collect(),
             ..Default::default()
         };
         let this = Self {

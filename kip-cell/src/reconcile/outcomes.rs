@@ -81,6 +81,7 @@ impl Reconciler {
             }
             Done::ContainerRemoved { id, result: Ok(()) } => {
                 self.touched.insert(id.clone(), self.count);
+                self.mem.start_errors.remove(&id);
                 self.seen.runs.remove(&id);
             }
             Done::SandboxRemoved { id, result: Ok(()) } => {

@@ -49,6 +49,7 @@ impl Reconciler {
             ready: self.mem.ready.iter().cloned().collect(),
             marks: self.publisher.marks(),
             refused: self.refused.iter().cloned().collect(),
+            start_errors: self.mem.start_errors.iter().cloned().collect(),
         }
     }
 

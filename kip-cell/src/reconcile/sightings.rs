@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Held, Reconciler, ops};
 use crate::cri::{CallError, RuntimeEvent};
-use crate::pod::model::{Observed, Op, Phase, Run, find};
+use crate::pod::model::{Exit, Observed, Op, Phase, Run, find};
 use crate::pod::restart;
 
 impl Reconciler {
@@ -93,6 +93,11 @@ impl Reconciler {
                 sandbox.ips.extend(crate::host::primary_address());
             }
         }
+        let runs = std::mem::take(&mut next.runs);
+        next.runs = runs
+            .into_iter()
+            .map(|(id, run)| (id, self.mem.counted(run)))
+            .collect();
         self.seen = next;
         self.touched.clear();
         self.mark_started();
@@ -101,10 +106,15 @@ impl Reconciler {
     /// Takes a container in as just read.
     pub(super) fn see(&mut self, run: Run, now: Timestamp) {
         self.touched.insert(run.id.clone(), self.count);
+        let started_here = self.mem.busy.contains(&Op::Start(run.name.clone()));
+        if started_here && run.exit().is_some_and(Exit::is_start_error) {
+            self.mem.start_errors.insert(run.id.clone());
+        }
+        let run = self.mem.counted(run);
         let known = self.seen.runs.get(&run.id);
         if known.is_none() {
             match &run.phase {
-                Phase::Exited(exit) if exit.reason == restart::START_ERROR => {
+                Phase::Exited(exit) if exit.is_start_error() => {
                     self.events
                         .warning(now, &run.name, "Failed", format!("Error: {}", exit.message));
                 }

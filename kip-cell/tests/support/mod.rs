@@ -7,6 +7,7 @@
 mod certs;
 mod images;
 
+use std::error::Error as _;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -232,20 +233,28 @@ impl Cell {
 
     /// Calls DeployPod, waiting for the agent to listen.
     pub(crate) async fn deploy(&self, pod: &Pod) {
+        if let Err(status) = self.try_deploy(pod).await {
+            panic!("deploy: {status:?}\n{}", self.agent_log());
+        }
+    }
+
+    /// The agent's answer to DeployPod, waiting for the agent to listen.
+    pub(crate) async fn try_deploy(&self, pod: &Pod) -> Result<(), tonic::Status> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let result = self
-                .client()
-                .deploy_pod(DeployPodRequest {
-                    pod: Some(pod.clone()),
-                })
-                .await;
-            match result {
-                Ok(_) => return,
-                Err(status) if status.code() == tonic::Code::Unavailable && Instant::now() < deadline => {
+            let request = DeployPodRequest {
+                pod: Some(pod.clone()),
+            };
+            match self.client().deploy_pod(request).await {
+                Ok(_) => return Ok(()),
+                // An error with a source is the connection's, not the agent's answer.
+                Err(status)
+                    if (status.code() == tonic::Code::Unavailable || status.source().is_some())
+                        && Instant::now() < deadline =>
+                {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                Err(status) => panic!("deploy: {status:?}\n{}", self.agent_log()),
+                Err(status) => return Err(status),
             }
         }
     }
@@ -312,6 +321,26 @@ impl Cell {
             out.extend(chunk.data);
         }
         Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    /// Ids of everything that runs in containerd, sandboxes included.
+    pub(crate) fn tasks(&self) -> Vec<String> {
+        let list = [
+            "ctr",
+            "-a",
+            &self.config.runtime_socket,
+            "-n",
+            "k8s.io",
+            "tasks",
+            "ls",
+        ];
+        let out = self.enter(&list).output().expect("ctr");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        text.lines()
+            .filter(|line| line.contains("RUNNING"))
+            .filter_map(|line| line.split_whitespace().next())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// What the agent wrote, for failure messages.
