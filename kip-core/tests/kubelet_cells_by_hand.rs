@@ -346,7 +346,7 @@ async fn a_controller_that_is_behind_follows_and_never_turns_back_what_a_newer_o
     // Even with the newest version in hand, back is no way.
     let back = versioned(booting, &running.version.clone());
     let refused = world.store.update(&back).await.expect_err("back is no way");
-    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+    assert_eq!(refused.kind(), ErrorKind::InvalidRequest, "{refused}");
     assert!(refused.to_string().contains("never goes back"), "{refused}");
     assert_eq!(world.find(&running).await, StoredCell::Sound(running));
     world.cluster.shutdown().await;

@@ -1,6 +1,7 @@
 //! For proving that the whole thing works: one list of named cases against a real control plane or the in-process one.
 
 mod api;
+mod cells;
 mod client;
 mod controller;
 mod controllers;
@@ -58,6 +59,7 @@ pub(crate) fn run(kind: Kind, options: &Options) -> Result<()> {
             streams::CASES,
             recovery::CASES,
             leader::CASES,
+            cells::CASES,
         ])
     };
     let real_only = if options.api_only || kind != Kind::Real {

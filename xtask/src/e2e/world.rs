@@ -160,6 +160,11 @@ impl World {
         }
     }
 
+    /// Whether the API checks what one may do. The in-process one only checks who asks.
+    pub(crate) fn has_rbac(&self) -> Result<bool> {
+        Ok(self.api.get("/apis/rbac.authorization.k8s.io/v1")?.code == 200)
+    }
+
     /// The folder of this run.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()

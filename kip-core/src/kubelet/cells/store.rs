@@ -108,33 +108,29 @@ impl KubeCellStore {
         }
     }
 
-    /// Puts back what was changed by hand in the object with the version of `wanted`, both halves if need be. `Conflict` when nothing
-    /// was: then what is stored is as good as what was to be written, and newer.
+    /// Puts back what was changed by hand in the object with the version of `wanted`, both halves if need be. When nothing was, a
+    /// `refusal` stands: the rules let only forward what is sound.
     async fn restore(&self, wanted: &CellRecord, refusal: Option<kube::Error>) -> Result<CellRecord> {
         let failed = |error| api_error("restore cell", error).with_context("cell", &wanted.name);
         let conflict = |why: &str| {
-            let error =
-                Error::new(ErrorKind::Conflict, "update cell", why).with_context("cell", &wanted.name);
-            Err(error)
+            let error = Error::new(ErrorKind::Conflict, "update cell", why);
+            Err(error.with_context("cell", &wanted.name))
         };
         let Some(mut current) = self.api().get_opt(wanted.name.as_str()).await.map_err(failed)? else {
             return Err(Error::new(ErrorKind::NotFound, "update cell", "it was removed")
                 .with_context("cell", &wanted.name));
         };
-        let has_our_version = current.metadata.resource_version.as_deref() == Some(&wanted.version);
-        if refusal.is_some() && !has_our_version {
-            return conflict("the object was changed by another writer");
+        if let Some(refusal) = refusal {
+            if current.metadata.resource_version.as_deref() != Some(&wanted.version) {
+                return conflict("the object was changed by another writer");
+            }
+            if let StoredCell::Sound(_) = stored(current.clone()) {
+                return Err(api_error("update cell", refusal).with_context("cell", &wanted.name));
+            }
         }
         for half in [Half::Spec, Half::Status] {
-            match stored(current.clone()) {
-                StoredCell::Sound(record) if is_same(&record, wanted) => break,
-                StoredCell::Sound(_) if refusal.is_some() => {
-                    let why = refusal.as_ref().map(ToString::to_string).unwrap_or_default();
-                    return conflict(&format!(
-                        "the stored object is sound, and the API refused the change: {why}"
-                    ));
-                }
-                StoredCell::Sound(_) | StoredCell::Damaged(_) => {}
+            if matches!(stored(current.clone()), StoredCell::Sound(record) if is_same(&record, wanted)) {
+                break;
             }
             let mut cell = object(wanted);
             let restorations = |pointer: &str| {
@@ -238,7 +234,6 @@ impl CellStore for KubeCellStore {
                 // The other half was changed by hand.
                 StoredCell::Sound(_) | StoredCell::Damaged(_) => self.restore(changed, None).await,
             },
-            // The rules let only forward what is sound. Either it goes back, or it puts back.
             Err(error) if is_invalid(&error) => self.restore(changed, Some(error)).await,
             Err(error) => Err(failed("update cell", &changed.name)(error)),
         }
