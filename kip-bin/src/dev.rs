@@ -73,9 +73,11 @@ async fn serve(args: DevArgs) -> anyhow::Result<ExitCode> {
         boot_delay: args.boot_delay,
         ..LocalConfig::default()
     };
-    let cloud = LocalCloud::new(local.clone())
-        .await
-        .with_context(|| format!("in {}", data_dir.display()))?;
+    let cloud = tokio::select! {
+        cloud = LocalCloud::new(local.clone()) => cloud.with_context(|| format!("in {}", data_dir.display()))?,
+        // It may be unpacking images, for long; the next start clears up what that left.
+        () = signals.end.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
     let left = cloud
         .purge()
         .await
@@ -170,7 +172,10 @@ struct Session<'a> {
 impl Session<'_> {
     async fn play(&self, objects: &[serde_json::Value]) -> anyhow::Result<ExitCode> {
         let begin = Instant::now();
-        let cluster = Cluster::builder().listen(self.args.listen).start().await?;
+        let cluster = tokio::select! {
+            cluster = Cluster::builder().listen(self.args.listen).start() => cluster?,
+            () = self.signals.end.cancelled() => return Ok(ExitCode::SUCCESS),
+        };
         let outcome = self.with_cluster(&cluster, objects, begin).await;
         // Whatever happened: nothing is left behind. The API answers until the last cell is gone.
         let purged = self.cloud.purge().await;
@@ -189,7 +194,10 @@ impl Session<'_> {
         // Written once a session: the cell is empty.
         let _ = self.written.set(cluster.kubeconfig());
         let client = client_of(cluster).await?;
-        let mut controller = self.start(client.clone()).await?;
+        let mut controller = tokio::select! {
+            started = self.start(client.clone()) => started?,
+            () = self.signals.end.cancelled() => return Ok(ExitCode::SUCCESS),
+        };
         let outcome = tokio::select! {
             outcome = self.use_it(&mut controller, client, objects, begin) => outcome,
             () = self.signals.end.cancelled() => Ok(ExitCode::SUCCESS),
