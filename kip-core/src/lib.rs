@@ -28,5 +28,7 @@ pub mod driver;
 pub mod kubelet;
 #[cfg(feature = "mock")]
 pub mod mock;
+#[cfg(kip_mutants)]
+pub mod mutants;
 
 pub use error::{Error, ErrorKind, Result, Retry};

@@ -38,6 +38,8 @@ pub(super) struct Slot {
     pub(super) stored: Option<Arc<CellRecord>>,
     /// The state before the step that is being carried out: put back if what the step decided cannot be stored and is given up.
     pub(super) before: Option<PodState>,
+    /// When the source last said that the pod is to run.
+    pub(super) heard_at: Option<Timestamp>,
     /// A sweep saw the store's record differ from the one above: it is to be read again.
     pub(super) is_doubtful: bool,
     /// The tasks that follow agents, by attempt.
@@ -53,6 +55,7 @@ impl Slot {
             inbox: VecDeque::new(),
             stored,
             before: None,
+            heard_at: None,
             is_doubtful: false,
             watches: BTreeMap::new(),
             is_publishing: false,
@@ -208,6 +211,16 @@ impl Core {
                 });
                 let state = PodState::new(reference, self.clock.now());
                 slots.insert(key.clone(), Slot::new(state, None));
+            }
+            if let (
+                Event::Wanted {
+                    wanted: Wanted::Run { .. },
+                    ..
+                },
+                Some(slot),
+            ) = (&event, slots.get_mut(&key))
+            {
+                slot.heard_at = Some(self.clock.now());
             }
         }
         self.deliver(&key, event);

@@ -77,6 +77,8 @@ pub struct DriverMetrics {
     pub orphans: u64,
     /// `kip_foreign_instances`: instances with our cluster and node in their tags that are not proved ours. They are never touched.
     pub foreign: u64,
+    /// `kip_cells_damaged`: records that were changed by hand or cannot be read. They are never acted on.
+    pub damaged: u64,
     /// `kip_queue_depth`: pods that wait to be worked on, or are.
     pub queue_depth: u64,
     /// `kip_launches_ambiguous_total`: launch calls that ended without a clear answer.
@@ -239,6 +241,10 @@ impl Counters {
 
     pub(super) fn foreign(&self, count: usize) {
         self.locked().foreign = count as u64;
+    }
+
+    pub(super) fn damaged(&self, count: usize) {
+        self.locked().damaged = count as u64;
     }
 
     pub(super) fn adopted(&self, count: usize) {

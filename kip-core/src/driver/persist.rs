@@ -11,7 +11,7 @@ use super::core::{Core, Key, Slot};
 use super::source::PodNotice;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::ids::{CellName, PodUid};
-use crate::machine::{Event, Wanted, recover};
+use crate::machine::{Event, Release, Wanted, elapsed, recover};
 use crate::model::{CellPhase, CellRecord, DamagedCell, StoredCell};
 
 /// What became of one attempt to store a record.
@@ -65,6 +65,19 @@ impl Core {
             is_told: false,
         };
         loop {
+            match self.is_intent_outdated(key, record, &saving).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::warn!(cell = %record.name, pod = %record.pod, "the pod has ended or is gone, which nobody told; nothing is launched");
+                    self.put_back(key);
+                    self.deliver(key, gone());
+                    return false;
+                }
+                Err(error) => {
+                    saving.repeat.failed(&*self.clock, "read pod", &error).await;
+                    continue;
+                }
+            }
             let error = match self
                 .try_save(record, &saving.version, saving.basis.as_deref())
                 .await
@@ -169,6 +182,10 @@ impl Core {
                 Saved::Touched(theirs.version)
             }
             Found::Sound(theirs) if theirs.version == version => return Err(error),
+            #[cfg(kip_mutants)]
+            Found::Sound(theirs) if crate::mutants::is(crate::mutants::Mutant::OverwriteOnConflict) => {
+                Saved::Touched(theirs.version)
+            }
             Found::Sound(theirs) => Saved::Fenced(theirs),
         })
     }
@@ -225,7 +242,7 @@ impl Core {
     }
 
     /// Goes on from what another controller stored, keeping only what the source wants and what is no decision.
-    pub(super) fn follow_record(&self, key: &Key, theirs: CellRecord) {
+    pub(super) fn follow_record(self: &Arc<Self>, key: &Key, theirs: CellRecord) {
         tracing::warn!(cell = %theirs.name, pod = %theirs.pod, attempt = theirs.attempt, phase = ?theirs.phase,
             "another controller decided otherwise; following it");
         let stored = Arc::new(theirs.clone());
@@ -233,7 +250,7 @@ impl Core {
     }
 
     /// Puts the state in place that follows from a record alone.
-    fn begin_again(&self, key: &Key, record: CellRecord, stored: Option<Arc<CellRecord>>) {
+    fn begin_again(self: &Arc<Self>, key: &Key, record: CellRecord, stored: Option<Arc<CellRecord>>) {
         let token = record.token.clone();
         let mut state = recover(&self.step, record, None, self.clock.now());
         {
@@ -244,7 +261,11 @@ impl Core {
             pod.wanted = ours.wanted.clone();
             pod.revision = ours.revision;
             pod.published = ours.published;
-            pod.release = ours.release;
+            // What the step that was given up had asked for was not done.
+            pod.release = match ours.release {
+                Release::Asked => Release::No,
+                release @ (Release::No | Release::Done) => release,
+            };
             pod.final_since = ours.final_since;
             pod.refresh = ours.refresh;
             pod.avoid = ours.avoid.clone();
@@ -263,17 +284,50 @@ impl Core {
             slot.stored = stored;
             slot.before = None;
         }
+        self.publish_anew(key);
         self.deliver(key, Event::Woke);
+    }
+
+    /// Has the pod's report published once more: it was held back, or what it says has changed without a step.
+    fn publish_anew(self: &Arc<Self>, key: &Key) {
+        if let Some(slot) = self.slots().get_mut(key)
+            && !matches!(slot.state.pod.wanted, Wanted::Unknown | Wanted::Gone)
+        {
+            // A new revision, so that a publication just under way does not take it for done.
+            slot.state.pod.revision += 1;
+        }
+        self.publish(key);
+    }
+
+    /// Whether the record in the store is the one our decisions were made upon. If it is not it is read again, and followed, before the
+    /// pod's next step.
+    pub(super) async fn is_unfenced(self: &Arc<Self>, key: &Key) -> Result<bool> {
+        let found = self.read_record(&CellName::of_pod(key)).await?;
+        let Some(ours) = self.slots().get(key).map(|slot| slot.stored.clone()) else {
+            return Ok(true);
+        };
+        let is_ours = match (found, ours) {
+            (Found::Sound(theirs), Some(ours)) => is_same(&theirs, &ours),
+            (Found::Sound(_), None) => false,
+            // Removed or changed by hand: nobody decided anything.
+            (Found::Missing | Found::Damaged(_) | Found::Elsewhere(_), _) => true,
+        };
+        if !is_ours {
+            self.doubt(key);
+        }
+        Ok(is_ours)
     }
 
     /// The record was removed, and so was the pod: there is nobody to store for. What remains to be done is to see the instance off;
     /// should this controller die meanwhile, its tags tell the next one that nobody claims it.
-    fn go_on_without(&self, key: &Key, record: &Arc<CellRecord>) -> bool {
+    fn go_on_without(self: &Arc<Self>, key: &Key, record: &Arc<CellRecord>) -> bool {
         tracing::warn!(cell = %record.name, pod = %record.pod, "the record was removed and its pod is gone; its instance goes too");
         if record.phase == CellPhase::Terminating {
             if let Some(slot) = self.slots().get_mut(key) {
                 slot.stored = None;
             }
+            // Or the machine would go on to another attempt.
+            self.deliver(key, gone());
             return true;
         }
         self.begin_again(key, CellRecord::clone(record), None);
@@ -291,13 +345,24 @@ impl Core {
         if !is_intent || !slot.inbox.iter().any(is_end) {
             return false;
         }
-        let Some(mut before) = slot.before.take() else {
-            return false;
-        };
-        before.pod.revision = slot.state.pod.revision;
-        before.pod.published = slot.state.pod.published;
-        slot.state = before;
-        true
+        slot.put_back()
+    }
+
+    fn put_back(&self, key: &Key) {
+        if let Some(slot) = self.slots().get_mut(key) {
+            slot.put_back();
+        }
+    }
+
+    /// Whether a first record is about to be made for a pod that has ended or is gone. Nobody else's record stands in the way of one that is
+    /// made by a controller that was away, so what the source said a while ago is not taken for true: the pod is read.
+    async fn is_intent_outdated(&self, key: &Key, record: &CellRecord, saving: &Saving) -> Result<bool> {
+        let heard_at = self.slots().get(key).and_then(|slot| slot.heard_at);
+        let is_fresh = heard_at.is_some_and(|at| elapsed(at, self.clock.now()) < FRESH);
+        if is_fresh || saving.basis.is_some() || record.phase != CellPhase::Launching {
+            return Ok(false);
+        }
+        Ok(!self.pod_exists(record).await?)
     }
 
     /// Reads a record again that a sweep found to differ from memory, and restores or follows it.
@@ -314,7 +379,11 @@ impl Core {
             }
         };
         match (found, ours) {
-            (Found::Sound(theirs), Some(ours)) if is_same(&theirs, &ours) => self.stored(key, *theirs),
+            (Found::Sound(theirs), Some(ours)) if is_same(&theirs, &ours) => {
+                self.stored(key, *theirs);
+                // An end may have been held back until this was known.
+                self.publish_anew(key);
+            }
             (Found::Sound(theirs), _) => self.follow_record(key, *theirs),
             (Found::Missing, Some(ours)) => match self.pod_exists(&ours).await {
                 Ok(true) => self.restore(key, &ours, "", "it was removed by hand").await,
@@ -395,7 +464,21 @@ impl Core {
     }
 }
 
+/// So young a word of the source is taken for true without asking: no round trip for a pod that has just come.
+const FRESH: Duration = Duration::from_secs(5);
+
 impl Slot {
+    /// Puts the state back in which the step that is being carried out found it. False when that is not known.
+    fn put_back(&mut self) -> bool {
+        let Some(mut before) = self.before.take() else {
+            return false;
+        };
+        before.pod.revision = self.state.pod.revision;
+        before.pod.published = self.state.pod.published;
+        self.state = before;
+        true
+    }
+
     /// Stops following all agents.
     fn end_watches(&mut self) {
         for watch in std::mem::take(&mut self.watches).into_values() {

@@ -217,4 +217,8 @@ pub(super) fn adopt(core: &Core, record: CellRecord, found: Option<&Instance>) {
         .entry(key.clone())
         .or_insert_with(|| Slot::new(state, Some(stored)));
     core.deliver(&key, Event::Woke);
+    #[cfg(kip_mutants)]
+    if crate::mutants::is(crate::mutants::Mutant::ActBeforeSync) {
+        core.deliver(&key, super::persist::gone());
+    }
 }

@@ -30,11 +30,16 @@ pub(super) async fn sweep_forever(core: Arc<Core>, notices: Notices) {
     for (pod, notice) in notices {
         core.tell(&pod, notice).await;
     }
+    #[cfg(kip_mutants)]
+    if crate::mutants::is(crate::mutants::Mutant::NoSweep) {
+        return;
+    }
     let mut memory = Memory::default();
     loop {
         memory = sweep(&core, memory).await;
         core.counters.orphans(memory.suspects.len());
         core.counters.foreign(memory.foreign.len());
+        core.counters.damaged(memory.damaged.len());
         core.clock.sleep(core.config.sweep_interval).await;
     }
 }

@@ -38,6 +38,10 @@ pub fn recover(
     if let Some(Ending::Over(Some(verdict))) = &record.ending {
         state.pod.verdict = Some(verdict.clone());
     }
+    #[cfg(kip_mutants)]
+    if crate::mutants::is(crate::mutants::Mutant::ForgetVerdict) {
+        state.pod.verdict = None;
+    }
     state.pod.outgoing = record
         .replaces
         .clone()

@@ -14,6 +14,10 @@ pub fn project(state: &PodState) -> PodReport {
         Stage::Pending(s) => match &s.waiting {
             Waiting::Source => PodReport::new(PodPhase::Pending, "Recovering", ""),
             Waiting::Placement => PodReport::new(PodPhase::Pending, "Placing", "Choosing an instance."),
+            #[cfg(kip_mutants)]
+            Waiting::NoFit(_) if crate::mutants::is(crate::mutants::Mutant::WaitInSilence) => {
+                PodReport::new(PodPhase::Pending, "", "")
+            }
             Waiting::NoFit(no_fit) => PodReport::new(PodPhase::Pending, "NoFit", no_fit.message.clone()),
             Waiting::Offerings(why) => PodReport::new(
                 PodPhase::Pending,

@@ -329,7 +329,11 @@ impl<'a> Sweep<'a> {
         } else {
             self.policy.sweeps
         };
-        if sighting.sweeps >= needed && elapsed(sighting.first, self.now) >= self.policy.confirm_after {
+        let is_confirmed =
+            sighting.sweeps >= needed && elapsed(sighting.first, self.now) >= self.policy.confirm_after;
+        #[cfg(kip_mutants)]
+        let is_confirmed = is_confirmed || crate::mutants::is(crate::mutants::Mutant::OneSweep);
+        if is_confirmed {
             self.confirmed.push(action);
         }
         self.next.insert(suspect, sighting);
@@ -341,6 +345,10 @@ impl<'a> Sweep<'a> {
     }
 
     fn is_young(&self, born: Timestamp) -> bool {
+        #[cfg(kip_mutants)]
+        if crate::mutants::is(crate::mutants::Mutant::NoGrace) {
+            return false;
+        }
         elapsed(born, self.now) < self.policy.grace
     }
 }

@@ -34,6 +34,8 @@ impl Core {
             .with_tag(tags::CELL, record.host().as_str())
             .with_tag(tags::ATTEMPT, record.attempt.to_string())
             .with_tag(tags::TOKEN, record.token.as_str());
+        #[cfg(kip_mutants)]
+        let request = crate::mutants::disturb(request, self.clock.now());
         let result = self.counted("launch", self.provider.launch(request)).await;
         self.counters.launch(LaunchOutcome::of(&result));
         result

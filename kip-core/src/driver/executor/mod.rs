@@ -19,7 +19,7 @@ use super::source::PodNotice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PodUid;
 use crate::machine::{Action, Event, Failure, Notice, Wanted, project};
-use crate::model::CellPhase;
+use crate::model::{CellPhase, PodPhase};
 use crate::runtime::CellEndpoint;
 
 /// The driver's tasks. All end with it.
@@ -84,6 +84,8 @@ impl Core {
     /// Does one action: completes it if it is about the record, starts it otherwise. False if the actions after it must not be done.
     pub(super) async fn execute(self: &Arc<Self>, key: &Key, action: Action) -> bool {
         match action {
+            #[cfg(kip_mutants)]
+            Action::Save(_) if crate::mutants::is(crate::mutants::Mutant::SkipPersist) => {}
             Action::Save(record) => {
                 if record.phase == CellPhase::Terminating {
                     // A launch that still waits for its turn must not be sent.
@@ -279,7 +281,7 @@ impl Core {
     }
 
     /// Publishes the newest report, one at a time per pod, again and again until the source has it.
-    fn publish(self: &Arc<Self>, key: &Key) {
+    pub(in crate::driver) fn publish(self: &Arc<Self>, key: &Key) {
         {
             let mut slots = self.slots();
             let Some(slot) = slots.get_mut(key) else { return };
@@ -302,6 +304,20 @@ impl Core {
                     }
                     (pod.reference.uid.clone(), pod.revision, project(&slot.state))
                 };
+                // An end cannot be taken back, so it is told only by whoever the store still follows.
+                if matches!(report.phase, PodPhase::Succeeded | PodPhase::Failed) {
+                    match core.is_unfenced(&key).await {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            published = revision;
+                            continue;
+                        }
+                        Err(error) => {
+                            repeat.failed(&*core.clock, "read cell record", &error).await;
+                            continue;
+                        }
+                    }
+                }
                 let publish = core.source.publish(&pod, &report);
                 match within(core.config.call_timeout, "publish", publish).await {
                     Ok(()) => {

@@ -219,6 +219,12 @@ impl Turn<'_> {
             attempt: s.cell.record.attempt,
             instance: s.cell.instance.clone(),
         });
+        #[cfg(kip_mutants)]
+        if crate::mutants::is(crate::mutants::Mutant::ForgetFinalizer) && self.pod.must_end() {
+            self.act(Action::Remove {
+                cell: s.cell.record.name.clone(),
+            });
+        }
         Stage::Terminating(s)
     }
 
@@ -231,6 +237,8 @@ impl Turn<'_> {
         };
         let mut hint = Duration::ZERO;
         match result {
+            #[cfg(kip_mutants)]
+            Ok(()) if crate::mutants::is(crate::mutants::Mutant::ForgetOnAccepted) => return self.gone(s),
             Ok(()) => {
                 s.accepted = true;
                 s.problem = None;

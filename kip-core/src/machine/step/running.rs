@@ -31,6 +31,17 @@ impl Turn<'_> {
     }
 
     pub(super) fn advance_running(&mut self, mut s: Running) -> Stage {
+        #[cfg(kip_mutants)]
+        if crate::mutants::is(crate::mutants::Mutant::BlameInfrastructure)
+            && self.pod.may_run()
+            && self.pod.report.as_ref().is_some_and(|report| report.finished)
+        {
+            return self.lose(s.cell, SetbackKind::Lost, "its containers ended".into());
+        }
+        #[cfg(kip_mutants)]
+        if crate::mutants::is(crate::mutants::Mutant::LoseTheSilent) && s.is_announced && self.pod.may_run() {
+            return self.lose(s.cell, SetbackKind::Lost, "its agent is silent".into());
+        }
         if let Some(report) = self.pod.report.clone()
             && report.finished
             && !self.pod.is_held()

@@ -31,6 +31,10 @@ impl Turn<'_> {
         if self.pod.must_end() {
             return self.terminate(s.cell, After::Finish);
         }
+        #[cfg(kip_mutants)]
+        if crate::mutants::is(crate::mutants::Mutant::NoBootDeadline) {
+            s.deadline = Timestamp::MAX;
+        }
         if self.now >= s.deadline && self.pod.may_run() {
             let minutes = self.cfg.boot_deadline.as_secs();
             let message = format!("The instance had no address within {minutes} s.");
@@ -86,7 +90,10 @@ impl Turn<'_> {
             return self.terminate(s.cell, After::Finish);
         }
         let is_up = matches!(s.link, Link::Up { .. });
-        if is_up && self.pod.may_run() && self.pod.outgoing.as_ref().is_none_or(|old| old.is_over()) {
+        let may_begin = self.pod.outgoing.as_ref().is_none_or(|old| old.is_over());
+        #[cfg(kip_mutants)]
+        let may_begin = may_begin || crate::mutants::is(crate::mutants::Mutant::DeployTooEarly);
+        if is_up && self.pod.may_run() && may_begin {
             return self.deploy_first(s);
         }
         if self.now >= s.deadline && self.pod.may_run() && !is_up {
@@ -268,6 +275,10 @@ impl Turn<'_> {
     }
 
     pub(super) fn absence_counts_at(&self, record: &CellRecord) -> Timestamp {
+        #[cfg(kip_mutants)]
+        if crate::mutants::is(crate::mutants::Mutant::FirstNotFound) {
+            return record.issued_at;
+        }
         let born = record.marks.launched_at.unwrap_or(record.issued_at);
         after(born, self.cfg.consistency)
     }

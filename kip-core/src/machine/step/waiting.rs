@@ -67,6 +67,10 @@ impl Turn<'_> {
             return self.ignore(Stage::Pending(s), "the pod is not to be placed now");
         }
         self.pod.attempt += 1;
+        #[cfg(kip_mutants)]
+        if crate::mutants::is(crate::mutants::Mutant::AttemptRestarts) {
+            self.pod.attempt = 1;
+        }
         let identity = &self.cfg.identity;
         let offering = choice.offering;
         let token = LaunchToken::derive(
@@ -76,6 +80,13 @@ impl Turn<'_> {
             self.pod.attempt,
             &offering.id,
         );
+        #[cfg(kip_mutants)]
+        let token = match &self.pod.kept {
+            Some(kept) if crate::mutants::is(crate::mutants::Mutant::SameTokenOtherParameters) => {
+                kept.token.clone()
+            }
+            Some(_) | None => token,
+        };
         self.notify(
             false,
             "Placed",
