@@ -22,6 +22,7 @@ mod leftovers;
 mod paths;
 mod processes;
 mod setup;
+mod sim;
 mod soak;
 mod ui;
 
@@ -56,6 +57,19 @@ enum Task {
     /// Measure what this project promises and write benches/README.md (needs root).
     #[command(after_help = "Example:\n  cargo xtask bench       # fails when a budget is exceeded")]
     Bench,
+    /// Play stories in which everything goes wrong to the real driver, in virtual time.
+    #[command(after_help = "Examples:\n  \
+        cargo xtask sim --seeds 2000\n  \
+        cargo xtask sim --seed 42 --trace\n  \
+        cargo xtask sim --mutants           # prove that it finds deliberate defects")]
+    Sim {
+        /// Build in deliberate defects, and show that each is found.
+        #[arg(long)]
+        mutants: bool,
+        /// What else `kip-sim` takes: `--seeds N`, `--from S`, `--seed S`, `--trace`, `--file F`, `--keep FOLDER`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Provide a real Kubernetes control plane and print its folder.
     #[command(after_help = "Examples:\n  \
         cargo xtask control-plane\n  \
@@ -110,6 +124,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Demo => demo::run(),
         Task::Test => ci::test(),
         Task::Bench => bench::run(),
+        Task::Sim { mutants, args } => sim::run_with(mutants, &args),
         Task::Ci { only } => ci::checks(&only),
         Task::ControlPlane { serve } => {
             let folder = control_plane::provide()?;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "printing what it found is what it is for")]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -41,6 +42,12 @@ struct Options {
     /// Stop after so many broken stories.
     #[arg(long, default_value_t = 10)]
     enough: usize,
+    /// Only count which rules are broken in which seeds.
+    #[arg(long)]
+    brief: bool,
+    /// Show that deliberate defects are found. Only in a build with `--cfg kip_mutants`.
+    #[arg(long)]
+    mutants: bool,
     /// Write broken stories, made smaller, into this folder.
     #[arg(long)]
     keep: Option<PathBuf>,
@@ -78,12 +85,19 @@ fn tell(options: &Options) -> Result<bool, String> {
         .threads
         .or_else(|| std::thread::available_parallelism().map(usize::from).ok())
         .unwrap_or(1);
+    if options.mutants {
+        return mutants(options, threads);
+    }
     let seeds = options.from..options.from + options.seeds;
     let fleet = fleet(seeds, threads, options.enough, |seed| {
         from_seed(seed, options.side())
     });
-    for failure in &fleet.failures {
-        broken(options, &failure.scenario)?;
+    if options.brief {
+        count(&fleet);
+    } else {
+        for failure in &fleet.failures {
+            broken(options, &failure.scenario)?;
+        }
     }
     figures(&fleet);
     Ok(fleet.failures.is_empty())
@@ -106,6 +120,43 @@ fn one(options: &Options, scenario: &Scenario) -> bool {
     }
     last_line(1, outcome.launches, usize::from(!outcome.violations.is_empty()));
     outcome.violations.is_empty()
+}
+
+#[cfg(kip_mutants)]
+fn mutants(options: &Options, threads: usize) -> Result<bool, String> {
+    let hunts = kip_testkit::sim::hunt(options.seeds, threads, |seed| from_seed(seed, options.side()));
+    for hunt in &hunts {
+        match hunt.found {
+            Some((seed, rule)) => println!("found      {:<26} seed {seed:>4}: {rule}", hunt.name),
+            None => println!(
+                "NOT FOUND  {:<26} in {} seeds. {}",
+                hunt.name, hunt.seeds, hunt.does
+            ),
+        }
+    }
+    let found = hunts.iter().filter(|hunt| hunt.found.is_some()).count();
+    println!("mutants: {found} of {} found", hunts.len());
+    Ok(found == hunts.len())
+}
+
+#[cfg(not(kip_mutants))]
+fn mutants(_: &Options, _: usize) -> Result<bool, String> {
+    Err("this build has no deliberate defects: use `cargo xtask sim --mutants`".into())
+}
+
+fn count(fleet: &Fleet) {
+    let mut seeds: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for failure in &fleet.failures {
+        if let Some(violation) = failure.violations.first() {
+            seeds
+                .entry(violation.rule)
+                .or_default()
+                .push(failure.scenario.seed);
+        }
+    }
+    for (rule, seeds) in seeds {
+        println!("{:>5} x {rule}: {:?}", seeds.len(), &seeds[..seeds.len().min(12)]);
+    }
 }
 
 /// Makes a broken story smaller, tells it, and keeps it.

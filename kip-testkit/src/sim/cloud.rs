@@ -278,7 +278,13 @@ impl State {
         self.throttled(scenario, at, "terminate")?;
         self.cloud.reap(at.ms);
         self.judge_terminate(id, at);
-        let Some(machine) = self.cloud.machines.get_mut(id) else {
+        // As where ids are known everywhere only after a while.
+        let machine = self
+            .cloud
+            .machines
+            .get_mut(id)
+            .filter(|machine| at.ms >= machine.shown_at);
+        let Some(machine) = machine else {
             return Err(not_found("terminate", id));
         };
         if machine.dead_until.is_none() {

@@ -318,6 +318,7 @@ fn how(rng: &mut Rng, op: Op, world: &Params) -> How {
                 &[Kind::Unavailable, Kind::Timeout, Kind::RateLimited, Kind::Denied],
             ),
         },
+        Op::Read if rng.chance(40) => How::Stale,
         Op::Offerings
         | Op::Read
         | Op::Manifest

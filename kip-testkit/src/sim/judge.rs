@@ -270,10 +270,10 @@ impl State {
                 self.violate("unsound record", at.ms, vec![new.pod.uid.to_string()], text);
             }
             if let Some(old) = old
-                && new.attempt < old.attempt
+                && (new.attempt < old.attempt || (new.attempt == old.attempt && new.token != old.token))
             {
                 let text = format!(
-                    "kip-{} puts {} back from attempt {} to {}",
+                    "kip-{} changes what {} is about: attempt {}, then {}, and not a later one",
                     at.life, new.name, old.attempt, new.attempt
                 );
                 self.violate("decision undone", at.ms, vec![new.pod.uid.to_string()], text);

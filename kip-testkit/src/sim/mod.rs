@@ -13,6 +13,8 @@ mod fleet;
 mod host;
 mod judge;
 mod minimise;
+#[cfg(kip_mutants)]
+mod mutants;
 mod pods;
 mod port;
 mod provider;
@@ -28,6 +30,8 @@ pub use draw::scenario as from_seed;
 pub use fleet::{Failure, Fleet, fleet};
 pub use judge::Violation;
 pub use minimise::minimise;
+#[cfg(kip_mutants)]
+pub use mutants::{Hunt, hunt};
 pub use run::{Outcome, run};
 pub use scenario::{
     Fault, Foreign, Harm, How, Kind, OfferingPlan, Op, Params, Part, PodPlan, Restart, Scenario, Side,

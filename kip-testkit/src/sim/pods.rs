@@ -28,9 +28,9 @@ pub(super) struct PodTruth {
     pub(super) report: Option<PodReport>,
     /// When its end was published.
     pub(super) ended_at: Option<u64>,
+    /// Which life of a controller published it.
+    pub(super) ended_by: u32,
     pub(super) has_run: bool,
-    /// Status writes.
-    pub(super) writes: u32,
 }
 
 impl PodTruth {
@@ -41,8 +41,8 @@ impl PodTruth {
             deleted: None,
             report: None,
             ended_at: None,
+            ended_by: 0,
             has_run: false,
-            writes: 0,
         }
     }
 
@@ -231,6 +231,7 @@ impl PodSource for SimSource {
     async fn publish(&self, pod: &PodUid, report: &PodReport) -> Result<()> {
         let (uid, report) = (pod.clone(), report.clone());
         let subject = format!("{pod} {:?}/{} {:?}", report.phase, report.reason, report.message);
+        let is_end = matches!(report.phase, PodPhase::Failed | PodPhase::Succeeded);
         let effect = move |state: &mut super::world::State, at: super::world::At| {
             let Some(pod) = state.pods.get(&uid) else {
                 return Ok(());
@@ -238,21 +239,32 @@ impl PodSource for SimSource {
             if pod.ended_at.is_some() || pod.report.as_ref() == Some(&report) {
                 return Ok(());
             }
+            // As the Kubernetes source: what runs is not reported as pending only because a new controller has not heard of it yet.
+            let is_unheard =
+                report.phase == PodPhase::Pending && report.runtime.is_none() && report.unheard.is_some();
+            if is_unheard && pod.phase() == Some(PodPhase::Running) {
+                return Ok(());
+            }
             state.judge_publish(&uid, &report, at);
             if let Some(pod) = state.pods.get_mut(&uid) {
-                pod.writes += 1;
                 pod.has_run |= report.phase == PodPhase::Running;
                 if matches!(report.phase, PodPhase::Failed | PodPhase::Succeeded) {
                     pod.ended_at = Some(at.ms);
+                    pod.ended_by = at.life;
                 }
                 pod.report = Some(report);
             }
             Ok(())
         };
-        self.port
+        let result = self
+            .port
             .world
             .call(&self.port, Op::Publish, subject, effect)
-            .await
+            .await;
+        if is_end {
+            self.audience.tell(pod, false);
+        }
+        result
     }
 
     async fn notify(&self, pod: &PodUid, notice: PodNotice) {

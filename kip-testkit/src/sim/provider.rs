@@ -187,8 +187,8 @@ async fn happen(world: &Arc<World>, id: &InstanceId, harm: Harm) {
             Harm::Silent { for_ms } => {
                 state.inject("agent unreachable");
                 state.note(ms, &format!("host: the agent on {id} cannot be reached"));
+                // It runs on, so this is no harm: nobody may end it for that.
                 if let Some(machine) = state.cloud.machines.get_mut(id) {
-                    machine.is_harmed = true;
                     machine.host.silent_until = Some(for_ms.map_or(u64::MAX, |for_ms| ms + for_ms));
                 }
             }

@@ -1,5 +1,6 @@
 //! Records behind the driver's own trait, with compare-and-swap.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,6 +12,9 @@ use kip_core::{Error, ErrorKind, Result};
 use super::port::Port;
 use super::scenario::Op;
 use super::world::{At, State};
+
+/// How old a stale list of records is.
+const STALE_MS: u64 = 45_000;
 
 /// The record store as one controller sees it.
 #[derive(Debug)]
@@ -39,9 +43,29 @@ impl State {
         self.version += 1;
         let mut stored = record.clone();
         stored.version = self.version.to_string();
+        self.remember_records(at);
         let old = self.records.insert(stored.name.clone(), stored.clone());
         self.judge_record(old.as_ref(), Some(&stored), at);
         stored
+    }
+}
+
+impl State {
+    /// Keeps what a lagging replica of the store would still answer.
+    fn remember_records(&mut self, at: At) {
+        let since = at.ms.saturating_sub(STALE_MS);
+        self.old_records.push_back((at.ms, self.records.clone()));
+        while self.old_records.get(1).is_some_and(|(until, _)| *until <= since) {
+            self.old_records.pop_front();
+        }
+    }
+
+    fn records_seen(&self, at: At) -> &BTreeMap<CellName, CellRecord> {
+        // Each entry is what there was until its time.
+        let then = at.ms.saturating_sub(STALE_MS);
+        let old = self.old_records.iter().find(|(until, _)| *until > then);
+        old.filter(|_| at.is_stale)
+            .map_or(&self.records, |(_, records)| records)
     }
 }
 
@@ -99,6 +123,7 @@ impl CellStore for SimStore {
                     "another was first",
                 ));
             }
+            state.remember_records(at);
             if let Some(old) = state.records.remove(&name) {
                 state.judge_record(Some(&old), None, at);
             }
@@ -118,8 +143,10 @@ impl CellStore for SimStore {
     }
 
     async fn list(&self) -> Result<Vec<StoredCell>> {
-        let effect =
-            |state: &mut State, _| Ok(state.records.values().cloned().map(StoredCell::judge).collect());
+        let effect = |state: &mut State, at: At| {
+            let records = state.records_seen(at);
+            Ok(records.values().cloned().map(StoredCell::judge).collect())
+        };
         self.port
             .world
             .call(&self.port, Op::Read, "all".into(), effect)

@@ -1,6 +1,6 @@
 //! What is shared by everything in a story: time, the cloud, hosts, pods and records as they truly are, the judge, and the trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) cloud: Cloud,
     pub(super) pods: BTreeMap<PodUid, PodTruth>,
     pub(super) records: BTreeMap<CellName, CellRecord>,
+    /// What the records were, until when: for stale lists.
+    pub(super) old_records: VecDeque<(u64, BTreeMap<CellName, CellRecord>)>,
     pub(super) version: u64,
     pub(super) judge: Judge,
     /// Of each pod object in an API: its version, and how often controllers have written it.

@@ -1,0 +1,33 @@
+//! `cargo xtask sim`: the real driver in simulated worlds in which everything goes wrong, and the proof that they find defects.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::command::{cmd, run};
+use crate::{paths, ui};
+
+/// Builds the simulator in release mode, where two thousand stories take less than a minute, and runs it with these arguments.
+pub(crate) fn run_with(mutants: bool, args: &[String]) -> Result<()> {
+    let program = build(mutants)?;
+    let mut sim = cmd(program, args);
+    if mutants {
+        sim.arg("--mutants");
+    }
+    ui::step("The real machine, planner and driver; everything around them is simulated, in virtual time.");
+    run(sim.current_dir(paths::workspace()))
+}
+
+/// Mutants are compiled in by a `cfg` that nothing else sets, into a folder of their own: no other build ever sees them.
+fn build(mutants: bool) -> Result<PathBuf> {
+    let mut cargo = cmd("cargo", ["build", "--release", "-p", "kip-testkit"]);
+    cargo.args(["--features", "sim", "--bin", "kip-sim"]);
+    let mut folder = paths::target();
+    if mutants {
+        folder = folder.join("mutants");
+        cargo.env("CARGO_TARGET_DIR", &folder);
+        cargo.env("RUSTFLAGS", "--cfg kip_mutants");
+    }
+    run(cargo.current_dir(paths::workspace()))?;
+    Ok(folder.join("release").join("kip-sim"))
+}
