@@ -11,7 +11,7 @@ use super::persist::HOLD;
 use super::{recovery, sweep};
 use crate::ids::InstanceId;
 use crate::machine::{Event, Phase};
-use crate::model::CapacityType;
+use crate::model::{CapacityType, CellPhase, InstancePhase};
 
 /// Ends all tasks when the driver ends, however it ends.
 struct EndTasks(Arc<Core>);
@@ -154,8 +154,8 @@ async fn heed_interruptions(core: Arc<Core>) {
     }
 }
 
-/// Looks at all spot cells at once, after notices may have been missed: one listing, whatever their number. An instance that is gone is
-/// not listed; those are the sweeps' to ask about.
+/// Looks at all spot cells at once, after notices may have been missed: one listing, whatever their number. An instance that is being
+/// taken back is treated as announced. One that is gone is not listed; those are the sweeps' to ask about.
 async fn observe_spot(core: &Core) {
     let instances = match core.list_ours().await {
         Ok(instances) => instances,
@@ -168,14 +168,27 @@ async fn observe_spot(core: &Core) {
     for (key, slot) in &*core.slots() {
         if let (Some(record), Some(instance)) = (slot.state.record(), slot.state.instance())
             && record.offering.capacity_type == CapacityType::Spot
+            && record.phase != CellPhase::Terminating
         {
             spot.insert(instance.clone(), (key.clone(), record.attempt));
         }
     }
     for instance in instances {
-        if let Some((key, attempt)) = spot.get(&instance.id) {
+        let Some((key, attempt)) = spot.get(&instance.id) else {
+            continue;
+        };
+        let event = if instance.phase == InstancePhase::Terminating {
+            Event::Interrupted {
+                instance: instance.id,
+                deadline: core.clock.now(),
+                reason: instance
+                    .reason
+                    .unwrap_or_else(|| "it is being terminated, and its notice was missed".into()),
+            }
+        } else {
             let (attempt, result) = (*attempt, Ok(instance));
-            core.deliver(key, Event::Observed { attempt, result });
-        }
+            Event::Observed { attempt, result }
+        };
+        core.deliver(key, event);
     }
 }

@@ -288,7 +288,10 @@ impl PodSource for SimSource {
     async fn exists(&self, pod: &PodRef) -> Result<bool> {
         let uid = pod.uid.clone();
         let subject = pod.uid.to_string();
-        let effect = move |state: &mut super::world::State, _| Ok(state.pods.contains_key(&uid));
+        let effect = move |state: &mut super::world::State, _| {
+            let pod = state.pods.get(&uid);
+            Ok(pod.is_some_and(|pod| pod.ended_at.is_none()))
+        };
         self.port
             .world
             .call(&self.port, Op::Exists, subject, effect)
