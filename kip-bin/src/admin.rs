@@ -8,16 +8,15 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use kip_core::driver::{BUCKETS, DriverMetrics, Durations};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::exposition::{encode, family};
 use crate::standing::Standing;
 
 /// What OpenMetrics calls itself.
@@ -58,100 +57,6 @@ impl Metrics {
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.0);
         text
     }
-}
-
-/// A family of one kind of metric, each with its labels.
-fn family<'a>(
-    encoder: &'a mut DescriptorEncoder<'_>,
-    name: &'a str,
-    help: &'a str,
-    kind: MetricType,
-) -> Result<MetricEncoder<'a>, std::fmt::Error> {
-    encoder.encode_descriptor(name, help, None, kind)
-}
-
-fn encode(metrics: &DriverMetrics, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-
-    let mut pods = family(
-        encoder,
-        "kip_pods",
-        "Pods by the phase of their machine",
-        MetricType::Gauge,
-    )?;
-    for (phase, count) in &metrics.pods {
-        let labels = [("phase", phase.to_string())];
-        ConstGauge::new(signed(*count)).encode(pods.encode_family(&labels)?)?;
-    }
-
-    let help = "Steps from one phase to another";
-    let mut transitions = family(encoder, "kip_transitions", help, MetricType::Counter)?;
-    for ((from, to), count) in &metrics.transitions {
-        let labels = [("from", from.to_string()), ("to", to.to_string())];
-        ConstCounter::new(*count).encode(transitions.encode_family(&labels)?)?;
-    }
-
-    let help = "How long calls to the provider took";
-    let name = "kip_provider_request_duration_seconds";
-    let mut requests = family(encoder, name, help, MetricType::Histogram)?;
-    for (op, durations) in &metrics.requests {
-        let labels = [("op", *op)];
-        encode_durations(durations, requests.encode_family(&labels)?)?;
-    }
-
-    let help = "Calls to the provider that failed";
-    let mut errors = family(encoder, "kip_provider_errors", help, MetricType::Counter)?;
-    for ((op, kind), count) in &metrics.errors {
-        let labels = [("op", *op), ("error_kind", kind.as_str())];
-        ConstCounter::new(*count).encode(errors.encode_family(&labels)?)?;
-    }
-
-    let help = "From the launch call to all containers running";
-    let running = family(
-        encoder,
-        "kip_launch_to_running_seconds",
-        help,
-        MetricType::Histogram,
-    )?;
-    encode_durations(&metrics.launch_to_running, running)?;
-
-    let gauges = [
-        (
-            "kip_orphans",
-            "What the last sweep found left over",
-            metrics.orphans,
-        ),
-        (
-            "kip_queue_depth",
-            "Pods that wait to be worked on, or are",
-            metrics.queue_depth,
-        ),
-    ];
-    for (name, help, value) in gauges {
-        ConstGauge::new(signed(value)).encode(family(encoder, name, help, MetricType::Gauge)?)?;
-    }
-    let counters = [
-        (
-            "kip_launches_ambiguous",
-            "Launch calls that ended without a clear answer",
-            metrics.ambiguous_launches,
-        ),
-        (
-            "kip_cells_adopted",
-            "Cells taken over from a controller before this one",
-            metrics.adopted,
-        ),
-    ];
-    for (name, help, value) in counters {
-        ConstCounter::new(value).encode(family(encoder, name, help, MetricType::Counter)?)?;
-    }
-    Ok(())
-}
-
-fn encode_durations(durations: &Durations, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-    let bounds = BUCKETS.iter().copied().chain([f64::INFINITY]);
-    let buckets: Vec<(f64, u64)> = bounds.zip(durations.counts).collect();
-    encoder.encode_histogram::<NoLabelSet>(durations.sum, durations.count(), &buckets, None)
 }
 
 /// The endpoint, bound and ready to run.

@@ -7,6 +7,7 @@ mod config;
 mod controller;
 #[cfg(feature = "local")]
 mod dev;
+mod exposition;
 mod get;
 mod legacy;
 mod logging;

@@ -397,6 +397,7 @@ fn simulate<M: Memory>(memory: M, arrivals: Arrivals, supply: &Supply, seed: u64
     run.figures
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are published from here")]
 fn measure(arrivals: Arrivals) -> (Figures, Figures) {
     let (mut ours, mut fixed) = (Figures::default(), Figures::default());
     for seed in [11, 23, 42] {
