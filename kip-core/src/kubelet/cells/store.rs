@@ -1,8 +1,8 @@
 //! The store of cell records over `Cell` objects, with compare-and-swap by resource version.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use kube::ResourceExt as _;
@@ -26,29 +26,44 @@ const PAGE: u32 = 500;
 
 /// Addresses pods got with their cells, for manifests.
 #[derive(Debug, Default)]
-pub(crate) struct CellAddresses {
-    pod_ips: Mutex<HashMap<CellName, IpAddr>>,
+pub(crate) struct CellAddresses(Mutex<Addresses>);
+
+#[derive(Debug, Default)]
+struct Addresses {
+    /// By host: two attempts of a pod may be there at once, each with its own address.
+    pod_ips: HashMap<CellName, IpAddr>,
+    /// The hosts of each record, to be forgotten with it.
+    hosts: HashMap<CellName, BTreeSet<CellName>>,
 }
 
 impl CellAddresses {
-    /// The pod's address on this cell, when the cloud assigned one.
-    pub(crate) fn pod_ip(&self, cell: &CellName) -> Option<IpAddr> {
-        self.locked().get(cell).copied()
+    /// The pod's address on this host, when the cloud assigned one.
+    pub(crate) fn pod_ip(&self, host: &CellName) -> Option<IpAddr> {
+        self.locked().pod_ips.get(host).copied()
     }
 
     fn learn(&self, record: &CellRecord) {
         if let Some(ip) = record.addresses.pod {
-            self.locked().insert(record.host(), ip);
+            let mut known = self.locked();
+            known.pod_ips.insert(record.host(), ip);
+            known
+                .hosts
+                .entry(record.name.clone())
+                .or_default()
+                .insert(record.host());
         }
     }
 
-    fn forget(&self, cell: &CellName) {
-        self.locked().remove(cell);
+    fn forget(&self, record: &CellName) {
+        let mut known = self.locked();
+        for host in known.hosts.remove(record).unwrap_or_default() {
+            known.pod_ips.remove(&host);
+        }
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<CellName, IpAddr>> {
-        // Each critical section leaves the map consistent, so a panic elsewhere does not spoil it.
-        self.pod_ips.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, Addresses> {
+        // Each critical section leaves the maps consistent, so a panic elsewhere does not spoil them.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -58,6 +73,8 @@ pub struct KubeCellStore {
     client: Client,
     node: NodeName,
     addresses: Arc<CellAddresses>,
+    /// Objects somebody deleted, and that this was told of.
+    deleted: Mutex<BTreeSet<CellName>>,
 }
 
 impl KubeCellStore {
@@ -71,6 +88,7 @@ impl KubeCellStore {
             client,
             node,
             addresses,
+            deleted: Mutex::default(),
         }
     }
 
@@ -88,11 +106,25 @@ impl KubeCellStore {
     }
 
     fn judge(&self, raw: DynamicObject) -> StoredCell {
+        let is_deleted = raw.metadata.deletion_timestamp.is_some();
         let stored = stored(raw);
+        if is_deleted && self.deleted().insert(stored.name().clone()) {
+            tracing::warn!(cell = %stored.name(), "a Cell object was deleted by hand; it stays until its pod is over");
+        }
         if let StoredCell::Sound(record) = &stored {
             self.addresses.learn(record);
         }
         stored
+    }
+
+    fn forget(&self, name: &CellName) {
+        self.addresses.forget(name);
+        self.deleted().remove(name);
+    }
+
+    fn deleted(&self) -> MutexGuard<'_, BTreeSet<CellName>> {
+        // Each critical section leaves the set whole, so a panic elsewhere does not spoil it.
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One write of one half of an object; the API ignores the other half.
@@ -243,7 +275,7 @@ impl CellStore for KubeCellStore {
         let api = self.api();
         let failed = failed("remove cell", name);
         let Some(cell) = api.get_opt(name.as_str()).await.map_err(&failed)? else {
-            self.addresses.forget(name);
+            self.forget(name);
             return Ok(());
         };
         // Against the version the caller knows: who began another attempt in this record meanwhile keeps it.
@@ -271,7 +303,7 @@ impl CellStore for KubeCellStore {
                 Err(error) => return Err(failed(error)),
             }
         }
-        self.addresses.forget(name);
+        self.forget(name);
         Ok(())
     }
 
@@ -298,5 +330,56 @@ impl CellStore for KubeCellStore {
                 None => return Ok(records),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::ids::{ClusterUid, InstanceType, LaunchToken, OfferingId, PodRef, PodUid, Zone};
+    use crate::model::{CapacityType, Price};
+
+    #[test]
+    fn the_addresses_of_all_attempts_go_with_the_record_or_memory_would_grow_for_ever() {
+        let addresses = CellAddresses::default();
+        let records: Vec<CellRecord> = (1..=3).map(record).collect();
+        for record in &records {
+            addresses.learn(record);
+        }
+        for record in &records {
+            assert_eq!(addresses.pod_ip(&record.host()), record.addresses.pod);
+        }
+        addresses.forget(&records[0].name);
+        let known = addresses.locked();
+        assert!(known.pod_ips.is_empty() && known.hosts.is_empty(), "{known:?}");
+    }
+
+    fn record(attempt: u32) -> CellRecord {
+        let pod = PodRef {
+            uid: PodUid::new("u"),
+            namespace: "n".to_owned(),
+            name: "p".to_owned(),
+        };
+        let offering = OfferingId {
+            instance_type: InstanceType::new("small"),
+            zone: Zone::new("z1"),
+            capacity_type: CapacityType::Spot,
+        };
+        let (cluster, node) = (ClusterUid::new("c"), NodeName::new("kip"));
+        let token = LaunchToken::derive(&cluster, &node, &pod.uid, attempt, &offering);
+        let mut record = CellRecord::intent(
+            pod,
+            node,
+            cluster,
+            attempt,
+            token,
+            offering,
+            Price(1),
+            Timestamp::UNIX_EPOCH,
+        );
+        record.addresses.pod = Some(IpAddr::from([10, 0, 0, u8::try_from(attempt).unwrap_or(0)]));
+        record
     }
 }
