@@ -9,9 +9,19 @@ use crate::{interrupt, ui};
 
 /// `Command::new` with its arguments in one call.
 pub(crate) fn cmd<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(program);
+    let mut command = Command::new(program.as_ref());
     command.args(args).stdin(Stdio::null());
+    // Cargo tells this program about itself, and crates with build scripts would be built again for each who is told.
+    for (key, _) in std::env::vars_os().filter(|(key, _)| is_of_our_cargo(key)) {
+        command.env_remove(key);
+    }
     command
+}
+
+/// Whether cargo set this variable for the program it runs.
+fn is_of_our_cargo(key: &OsStr) -> bool {
+    let key = key.to_string_lossy();
+    key.starts_with("CARGO_PKG_") || key.starts_with("CARGO_MANIFEST_")
 }
 
 /// The command as a user would type it.
