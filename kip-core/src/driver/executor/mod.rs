@@ -17,8 +17,8 @@ use super::clock::{Repeat, within};
 use super::core::{Core, Key, Slot};
 use super::source::PodNotice;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::PodUid;
-use crate::machine::{Action, Event, Failure, Notice, Wanted, project};
+use crate::ids::{CellName, PodUid};
+use crate::machine::{Action, Event, Failure, Notice, Phase, Wanted, project};
 use crate::model::{CellPhase, PodPhase};
 use crate::runtime::CellEndpoint;
 
@@ -267,11 +267,26 @@ impl Core {
         let limit = self.config.call_timeout;
         let manifest = self.source.manifest(&pod, &endpoint.cell, Some(endpoint.address));
         let manifest = within(limit, "manifest", manifest).await?;
+        // Meanwhile the pod may have been told to stop, and a host that never had it has forgotten that.
+        if !self.is_held_by(&pod, &endpoint.cell) {
+            let message = "the pod is not to run on this cell any more";
+            return Err(
+                Error::new(ErrorKind::NotFound, "deploy", message).with_context("cell", &endpoint.cell)
+            );
+        }
         if is_new {
             within(limit, "deploy", self.runtime.deploy(endpoint, &manifest)).await
         } else {
             within(limit, "update", self.runtime.update(endpoint, &manifest)).await
         }
+    }
+
+    /// Whether a pod's machine still wants it to run on this host.
+    fn is_held_by(&self, pod: &PodUid, host: &CellName) -> bool {
+        self.slots().get(pod).is_some_and(|slot| {
+            matches!(slot.state.phase(), Phase::Deploying | Phase::Running)
+                && slot.state.record().is_some_and(|record| record.host() == *host)
+        })
     }
 
     fn pod_of(&self, key: &Key) -> Option<PodUid> {
