@@ -355,8 +355,7 @@ impl Core {
         let pod = &slot.state.pod.reference;
         if before != after {
             self.counters.transition(before, after);
-            let had_instance = matches!(before, Phase::Booting | Phase::Connecting | Phase::Deploying);
-            if had_instance && after == Phase::Terminating && slot.state.pod.marks.running_at.is_none() {
+            if has_instance(before) && !has_instance(after) && slot.state.pod.marks.running_at.is_none() {
                 self.counters.never_ran();
             }
             tracing::info!(%pod, uid = %pod.uid, event = name, from = %before, to = %after, "pod moved");
@@ -367,6 +366,14 @@ impl Core {
         }
         self.timers.set(key, step.wake_at);
         Some(step.actions)
+    }
+}
+
+/// Whether an instance runs the pod in this phase, or is about to.
+fn has_instance(phase: Phase) -> bool {
+    match phase {
+        Phase::Booting | Phase::Connecting | Phase::Deploying | Phase::Running | Phase::Draining => true,
+        Phase::Pending | Phase::Launching | Phase::Terminating | Phase::BackingOff | Phase::Finished => false,
     }
 }
 

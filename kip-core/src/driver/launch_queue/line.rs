@@ -265,9 +265,6 @@ mod tests {
             for _ in 0..list.len() {
                 let served = serve(&mut line);
                 prop_assert!(served.priority <= last);
-                if served.priority < last {
-                    under_way.values_mut().for_each(|_| ());
-                }
                 last = served.priority;
                 let own = under_way.get(&served.namespace).copied().unwrap_or(0);
                 for waiting in line.applicants.values().filter(|other| other.priority == served.priority) {
