@@ -170,6 +170,10 @@ impl Turn<'_> {
             let why = s.problem.unwrap_or_else(|| "the agent never confirmed it".into());
             let seconds = self.cfg.deploy_deadline.as_secs();
             let message = format!("The pod could not be handed to its cell within {seconds} s: {why}");
+            // It may have been handed over all the same: then it has run, or runs.
+            if !self.pod.is_restartable() {
+                return self.lose(s.cell, SetbackKind::Boot, message);
+            }
             return self.fail_cell(s.cell, SetbackKind::Boot, message);
         }
         if let Call::RepeatAt { tries, at } = s.deploy
