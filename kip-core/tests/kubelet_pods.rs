@@ -5,6 +5,8 @@ mod kubelet_support;
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kip_core::driver::{PodIntent, PodNotice, PodSource as _};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kip_core::Result;
-use kip_core::driver::{Kip, PodIntent, PodNotice, PodSource};
+use kip_core::driver::{Kip, PodIntent, PodNotice, PodSource, Presence};
 use kip_core::ids::{CellName, ClusterUid, NodeName, PodRef, PodUid};
 use kip_core::mock::{MockCloudProvider, MockPodRuntime};
 use kip_core::model::{Bytes, CpuMillis, PodDemand, PodManifest, PodPhase, PodReport};
@@ -34,8 +34,8 @@ impl PodSource for Reports {
         Ok(())
     }
     async fn notify(&self, _: &PodUid, _: PodNotice) {}
-    async fn exists(&self, _: &PodRef) -> Result<bool> {
-        Ok(true)
+    async fn presence(&self, _: &PodRef) -> Result<Presence> {
+        Ok(Presence::Wanted)
     }
     async fn release(&self, _: &PodUid) -> Result<()> {
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kip_core::driver::{DriverHandle, PodIntent, PodNotice, PodSource};
+use kip_core::driver::{DriverHandle, PodIntent, PodNotice, PodSource, Presence};
 use kip_core::ids::{CellName, PodRef, PodUid};
 use kip_core::model::{PodDemand, PodManifest, PodPhase, PodReport};
 use kip_core::{Error, ErrorKind, Result};
@@ -22,8 +22,8 @@ pub enum SourceOp {
     Manifest,
     /// `publish`.
     Publish,
-    /// `exists`.
-    Exists,
+    /// `presence`.
+    Presence,
     /// `release`.
     Release,
 }
@@ -307,9 +307,14 @@ impl PodSource for FakeSource {
         }
     }
 
-    async fn exists(&self, pod: &PodRef) -> Result<bool> {
-        self.call(SourceOp::Exists, "exists", || {
-            Ok(self.pods().get(&pod.uid).is_some_and(|pod| !pod.is_terminal()))
+    async fn presence(&self, pod: &PodRef) -> Result<Presence> {
+        self.call(SourceOp::Presence, "presence", || {
+            Ok(match self.pods().get(&pod.uid) {
+                None => Presence::Gone,
+                Some(pod) if pod.deleted.is_some() => Presence::Deleting,
+                Some(pod) if pod.is_terminal() => Presence::Ended,
+                Some(_) => Presence::Wanted,
+            })
         })
         .await
     }

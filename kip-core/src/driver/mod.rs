@@ -28,7 +28,7 @@ pub use clock::{Clock, SystemClock, TokioClock};
 pub use config::DriverConfig;
 pub use handle::{CellSnapshot, DriverHandle};
 pub use metrics::{BUCKETS, DriverMetrics, Durations, HeldBack, LaunchOutcome};
-pub use source::{PodIntent, PodNotice, PodSource};
+pub use source::{PodIntent, PodNotice, PodSource, Presence};
 pub use store::{CellStore, MemoryCellStore};
 
 pub use crate::model::{DamagedCell, StoredCell};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::clock::{Repeat, within};
 use super::core::{Core, Key, Slot};
-use super::source::PodNotice;
+use super::source::{PodNotice, Presence};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::ids::{CellName, PodUid};
 use crate::machine::{Event, Release, Wanted, elapsed, recover};
@@ -210,8 +210,13 @@ impl Core {
     }
 
     pub(super) async fn pod_exists(&self, record: &CellRecord) -> Result<bool> {
-        let exists = self.source.exists(&record.pod);
-        within(self.config.call_timeout, "read pod", exists).await
+        let presence = self.presence(record).await?;
+        Ok(matches!(presence, Presence::Wanted | Presence::Deleting))
+    }
+
+    async fn presence(&self, record: &CellRecord) -> Result<Presence> {
+        let presence = self.source.presence(&record.pod);
+        within(self.config.call_timeout, "read pod", presence).await
     }
 
     pub(super) fn stored(&self, key: &Key, stored: CellRecord) {
@@ -362,7 +367,7 @@ impl Core {
         if is_fresh || saving.basis.is_some() || record.phase != CellPhase::Launching {
             return Ok(false);
         }
-        Ok(!self.pod_exists(record).await?)
+        Ok(self.presence(record).await? != Presence::Wanted)
     }
 
     /// Reads a record again that a sweep found to differ from memory, and restores or follows it.

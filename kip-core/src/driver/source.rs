@@ -88,6 +88,19 @@ impl PodNotice {
     }
 }
 
+/// How a pod stands where pods live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It does not exist.
+    Gone,
+    /// It exists and has ended: its phase is `Succeeded` or `Failed`. Nothing of it may run again.
+    Ended,
+    /// It is being deleted, ended or not: it waits to be released.
+    Deleting,
+    /// It exists and is to run.
+    Wanted,
+}
+
 /// Where pods come from and where their status goes. The driver calls it; it feeds the driver through
 /// `DriverHandle`.
 ///
@@ -111,13 +124,12 @@ pub trait PodSource: fmt::Debug + Send + Sync + 'static {
     /// Tells a user something, best effort: failures are the implementer's to log.
     async fn notify(&self, pod: &PodUid, notice: PodNotice);
 
-    /// Whether a pod with this name and UID exists now and has not ended (phase `Succeeded` or `Failed`), read from where pods live and not
-    /// from a cache. Asked before something is done that would be wrong if a cache had lost the pod: while this says true, its record is
-    /// neither retired nor left missing.
+    /// How a pod with this name and UID stands now, read from where pods live and not from a cache. Asked before something is done that
+    /// would be wrong if a cache had lost the pod, or its end.
     ///
     /// # Errors
     /// When it cannot be told: then nothing is done.
-    async fn exists(&self, pod: &PodRef) -> Result<bool>;
+    async fn presence(&self, pod: &PodRef) -> Result<Presence>;
 
     /// Removes the pod object: it is stopped and its cell is on the way out. Only for the pod with this UID.
     ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::persist::gone;
 use super::recovery::{self, Notices};
-use super::source::PodNotice;
+use super::source::{PodNotice, Presence};
 use crate::ids::{CellName, PodRef, PodUid};
 use crate::machine::{Event, Failure, Wanted};
 use crate::model::{DamagedCell, StoredCell};
@@ -162,10 +162,10 @@ fn carry_out(core: &Arc<Core>, action: PlanAction, world: &World) {
 
 /// Ends a record's machine if its pod does not exist, by the word of those who keep the pods.
 async fn retire(core: &Arc<Core>, cell: &CellName, pod: &PodRef, stored: Option<StoredCell>) {
-    let exists = super::clock::within(core.config.call_timeout, "read pod", core.source.exists(pod));
-    match exists.await {
-        Ok(false) => {}
-        Ok(true) => {
+    let presence = core.source.presence(pod);
+    match super::clock::within(core.config.call_timeout, "read pod", presence).await {
+        Ok(Presence::Gone | Presence::Ended) => {}
+        Ok(Presence::Wanted | Presence::Deleting) => {
             tracing::warn!(%cell, %pod, uid = %pod.uid, "the pod of a record exists although nobody told of it; the record stays");
             return;
         }

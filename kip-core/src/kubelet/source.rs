@@ -23,11 +23,11 @@ use super::events::EventRecorder;
 use super::handle::PodDriver;
 use super::live::LiveReferences;
 use super::manifest::{self, CellFacts, References};
-use super::pods::fingerprint;
+use super::pods::{fingerprint, is_terminal};
 use super::registry::{Built, Entry, PodRegistry, uid_of};
 use super::salvage::Salvage;
 use super::status;
-use crate::driver::{Clock, PodNotice, PodSource};
+use crate::driver::{Clock, PodNotice, PodSource, Presence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CellName, PodRef, PodUid};
 use crate::model::{PodManifest, PodPhase, PodReport};
@@ -457,17 +457,22 @@ impl PodSource for KubePodSource {
         }
     }
 
-    async fn exists(&self, pod: &PodRef) -> Result<bool> {
+    async fn presence(&self, pod: &PodRef) -> Result<Presence> {
         let api: Api<Pod> = Api::namespaced(self.client.get(), &pod.namespace);
         let live = api
             .get_opt(&pod.name)
             .await
             .map_err(|error| api_error("read pod", error))?;
         let Some(live) = live.filter(|live| live.metadata.uid.as_deref() == Some(pod.uid.as_str())) else {
-            return Ok(false);
+            return Ok(Presence::Gone);
         };
-        let phase = live.status.and_then(|status| status.phase).unwrap_or_default();
-        Ok(!matches!(phase.as_str(), "Succeeded" | "Failed"))
+        Ok(if live.metadata.deletion_timestamp.is_some() {
+            Presence::Deleting
+        } else if is_terminal(&live) {
+            Presence::Ended
+        } else {
+            Presence::Wanted
+        })
     }
 
     async fn release(&self, pod: &PodUid) -> Result<()> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kip_core::driver::{DriverHandle, PodIntent, PodNotice, PodSource};
+use kip_core::driver::{DriverHandle, PodIntent, PodNotice, PodSource, Presence};
 use kip_core::ids::{CellName, PodRef, PodUid};
 use kip_core::model::{
     Bytes, CapacityType, CpuMillis, PodDemand, PodManifest, PodPhase, PodReport, RestartPolicy,
@@ -285,12 +285,16 @@ impl PodSource for SimSource {
         }
     }
 
-    async fn exists(&self, pod: &PodRef) -> Result<bool> {
+    async fn presence(&self, pod: &PodRef) -> Result<Presence> {
         let uid = pod.uid.clone();
         let subject = pod.uid.to_string();
         let effect = move |state: &mut super::world::State, _| {
-            let pod = state.pods.get(&uid);
-            Ok(pod.is_some_and(|pod| pod.ended_at.is_none()))
+            Ok(match state.pods.get(&uid) {
+                None => Presence::Gone,
+                Some(pod) if pod.deleted.is_some() => Presence::Deleting,
+                Some(pod) if pod.ended_at.is_some() => Presence::Ended,
+                Some(_) => Presence::Wanted,
+            })
         };
         self.port
             .world
