@@ -271,6 +271,42 @@ async fn the_next_process_adopts_what_is_there_and_finishes_what_is_half_done() 
     place.nothing_left().await
 }
 
+/// One instance that cannot be removed must not keep the others, and their processes, on the machine.
+#[tokio::test]
+async fn a_purge_goes_on_after_what_it_cannot_remove() -> Result<()> {
+    let place = Place::new()?;
+    let cloud = LocalCloud::new(place.bare()?).await?;
+    let mut ids = Vec::new();
+    for token in ["a", "b", "c"] {
+        ids.push(cloud.launch(bare_request(token)).await?.id);
+    }
+    // The first in the order of the table: something is mounted in its folder.
+    ids.sort();
+    let in_the_way = cloud.instance_dir(&ids[0]).join("root/tmp");
+    let mount = |program: &str, args: &[&str]| {
+        let status = std::process::Command::new(program)
+            .args(args)
+            .arg(&in_the_way)
+            .status();
+        anyhow::ensure!(status?.success(), "{program} failed");
+        Ok(())
+    };
+    mount("mount", &["-t", "tmpfs", "tmpfs"])?;
+    let refused = cloud.purge().await;
+    let left: Vec<_> = cloud
+        .list(ListOptions::default())
+        .map(|one| one.map(|one| one.id))
+        .collect::<Vec<_>>()
+        .await
+        .into_iter()
+        .collect::<Result<_, _>>()?;
+    mount("umount", &[])?;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(left, [ids[0].clone()], "the others are gone all the same");
+    cloud.purge().await?;
+    place.nothing_left().await
+}
+
 /// `kip dev` twice on one machine.
 #[tokio::test]
 async fn two_clouds_live_side_by_side_and_do_not_see_each_other() -> Result<()> {

@@ -208,24 +208,27 @@ impl LocalCloud {
     }
 
     /// Terminates every instance, adopted ones included, and removes whatever else on this machine carries the names of this data
-    /// folder. Returns the ids of the instances.
+    /// folder. Returns the ids of the instances. What cannot be removed keeps nothing else: call again for it.
     ///
     /// # Errors
-    /// When something could not be removed.
+    /// The first, when something could not be removed.
     pub async fn purge(&self) -> Result<Vec<InstanceId>> {
         let ids: Vec<InstanceId> = self.0.locked().instances.keys().cloned().collect();
         let ends = ids.iter().map(|id| self.terminate(id));
+        let mut problems = Vec::new();
         for result in futures::future::join_all(ends).await {
             match result {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != ErrorKind::NotFound => problems.push(error),
                 _ => {}
             }
         }
-        Leftovers::remove_unowned(&self.0.names, &self.0.cgroups, &self.0.shorts()).await?;
+        let unowned = Leftovers::remove_unowned(&self.0.names, &self.0.cgroups, &self.0.shorts()).await;
+        problems.extend(unowned.err());
         let _bridging = self.0.bridging.lock().await;
         if self.0.locked().instances.is_empty() {
-            self.0.remove_network().await?;
+            problems.extend(self.0.remove_network().await.err());
         }
+        first_of(problems)?;
         Ok(ids)
     }
 
@@ -420,6 +423,16 @@ impl Inner {
         state.ended.remove(id);
         Err(absent("terminate", id))
     }
+}
+
+/// The first of several problems. The others are told in the log.
+pub(crate) fn first_of(problems: Vec<Error>) -> Result<()> {
+    let mut problems = problems.into_iter();
+    let first = problems.next();
+    for other in problems {
+        tracing::warn!(error = %other.chain(), "something else could not be removed either");
+    }
+    first.map_or(Ok(()), Err)
 }
 
 fn absent(operation: &'static str, id: &InstanceId) -> Error {

@@ -8,6 +8,7 @@ use kip_core::error::{Error, ErrorKind, Result};
 
 use super::network::{bridges_of, delete_link, delete_netns, delete_table, forwarding_back, tables};
 use super::{Cgroups, Names};
+use crate::cloud::first_of;
 
 /// Everything on this machine that belongs to the local cloud of one data folder, by kind. All empty: nothing is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,27 +106,13 @@ impl Leftovers {
     }
 
     /// Removes from the machine what no instance of `keep` (their short ids) owns: processes, control groups, links, namespaces.
+    /// All of it that can be; the error is the first.
     pub(crate) async fn remove_unowned(names: &Names, cgroups: &Cgroups, keep: &[String]) -> Result<()> {
-        let failed = |source: std::io::Error| {
-            Error::new(
-                ErrorKind::Unexpected,
-                "remove leftovers",
-                "cannot end what was left",
-            )
-            .with_source(source)
-        };
+        let mut problems = Vec::new();
         for group in cgroups.children(&names.cgroup()) {
             if !keep.contains(&group) {
                 let group = format!("{}/{group}", names.cgroup());
-                if !cgroups.kill(&group).await.map_err(failed)? {
-                    return Err(Error::new(
-                        ErrorKind::Unavailable,
-                        "remove leftovers",
-                        "a process of a former instance would not end",
-                    )
-                    .with_context("group", group));
-                }
-                cgroups.remove(&group).map_err(failed)?;
+                problems.extend(end_group(cgroups, &group).await.err());
             }
         }
         let unowned = |name: &str, prefix: &str| {
@@ -135,15 +122,30 @@ impl Leftovers {
         for link in listed(Path::new("/sys/class/net"), |name| {
             unowned(name, &names.link_prefix())
         }) {
-            delete_link(&link).await?;
+            problems.extend(delete_link(&link).await.err());
         }
         for netns in listed(Path::new("/run/netns"), |name| {
             unowned(name, &names.netns_prefix())
         }) {
-            delete_netns(&netns).await?;
+            problems.extend(delete_netns(&netns).await.err());
         }
-        Ok(())
+        first_of(problems)
     }
+}
+
+/// Ends every process of a group and removes it.
+async fn end_group(cgroups: &Cgroups, group: &str) -> Result<()> {
+    const OP: &str = "remove leftovers";
+    let failed = |source: std::io::Error| {
+        Error::new(ErrorKind::Unexpected, OP, "cannot end what was left")
+            .with_context("group", group)
+            .with_source(source)
+    };
+    if !cgroups.kill(group).await.map_err(failed)? {
+        let message = "a process of a former instance would not end";
+        return Err(Error::new(ErrorKind::Unavailable, OP, message).with_context("group", group));
+    }
+    cgroups.remove(group).map_err(failed)
 }
 
 /// Sorted names of a folder's entries; none when there is no such folder.

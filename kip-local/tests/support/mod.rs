@@ -61,8 +61,11 @@ impl Place {
     /// A configuration whose agent only waits: for tests of the cloud alone.
     pub fn bare(&self) -> Result<LocalConfig> {
         let agent = self.folder.path().join("agent");
-        std::fs::write(&agent, "#!/bin/sh\nexec sleep 1000000\n")?;
-        std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755))?;
+        // Once: a program cannot be written while an instance starts it.
+        if !agent.exists() {
+            std::fs::write(&agent, "#!/bin/sh\nexec sleep 1000000\n")?;
+            std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755))?;
+        }
         Ok(LocalConfig {
             data_dir: self.data(),
             agent_path: Some(agent),
