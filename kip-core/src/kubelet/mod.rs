@@ -71,6 +71,7 @@ mod demand;
 mod directory;
 mod errors;
 mod events;
+mod generation;
 mod handle;
 mod leader;
 mod lease;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
@@ -20,6 +19,7 @@ use super::client::Client;
 use super::config::KubeletConfig;
 use super::errors::{api_error, is_conflict, is_missing};
 use super::events::EventRecorder;
+use super::generation::{acted_on, generation};
 use super::handle::PodDriver;
 use super::live::LiveReferences;
 use super::manifest::{self, CellFacts, References};
@@ -337,28 +337,6 @@ impl KubePodSource {
             }
         });
     }
-}
-
-/// Generation of the pod's spec that what is reported acts on.
-fn acted_on(entry: &Entry, report: &PodReport) -> i64 {
-    let newest = entry.pod.metadata.generation.unwrap_or(0);
-    match (&entry.built, &report.runtime) {
-        (Some(built), Some(runtime)) if runtime.observed_generation != built.manifest => built.previous_pod,
-        (Some(built), _) => built.pod,
-        (None, _) => newest,
-    }
-}
-
-/// The generation of a new manifest: above all that this controller built and above all that the host says it has, whoever built that, or
-/// the host would take it for an old one. The clock makes it differ from what another controller builds that the host has not told of yet;
-/// should that one's clock be ahead, [`PodRegistry::observed`] sees it as soon as the host tells.
-fn generation(built: Option<&Built>, report: Option<&PodReport>, now: Timestamp) -> u64 {
-    let clock = u64::try_from(now.as_millisecond()).unwrap_or(0);
-    let own = built.map_or(0, |built| built.manifest);
-    let observed = report
-        .and_then(|report| report.runtime.as_ref())
-        .map_or(0, |runtime| runtime.observed_generation);
-    clock.max(own.max(observed).saturating_add(1))
 }
 
 impl Written {

@@ -17,16 +17,6 @@ use crate::model::{PodPhase, PodReport, Unheard};
 
 pub(crate) use patch::patch;
 
-/// Whether a pod without a report of its host may well be running on: its controller has just started and has not heard of the host yet, or
-/// the host is silent. In all other cases there is no host, and the pod is on its way to another.
-fn unheard(report: &PodReport) -> Option<Unheard> {
-    report.unheard.or(match report.reason.as_str() {
-        "" | "Recovering" => Some(Unheard::NotYet),
-        "AgentSilent" | "Draining" => Some(Unheard::Silent),
-        _ => None,
-    })
-}
-
 /// Whether all a report adds is that the pod is being deleted, which everybody sees.
 fn known_deleted(pod: &Pod, report: &PodReport) -> bool {
     pod.metadata.deletion_timestamp.is_some() && report.reason == "Draining"
@@ -55,7 +45,7 @@ pub(crate) fn project(pod: &Pod, report: &PodReport, generation: i64, now: Times
     let mut report = std::borrow::Cow::Borrowed(report);
     if report.phase == PodPhase::Pending && report.runtime.is_none() {
         let runs = known.phase.as_deref() == Some("Running");
-        match unheard(&report) {
+        match report.unheard {
             // What the controller before this one said holds until there is news.
             Some(Unheard::NotYet) if runs || is_told(&known) => return None,
             Some(Unheard::Silent) if runs => report.to_mut().phase = PodPhase::Running,

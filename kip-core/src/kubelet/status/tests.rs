@@ -291,6 +291,12 @@ fn an_old_address_is_taken_out_of_the_list_when_the_pod_moves() {
     );
 }
 
+fn unheard(why: Unheard, reason: &str, message: &str) -> PodReport {
+    let mut report = PodReport::new(PodPhase::Pending, reason, message);
+    report.unheard = Some(why);
+    report
+}
+
 #[test]
 fn a_waiting_pod_goes_on_saying_why_while_a_new_controller_has_not_heard_of_its_host() {
     let deploying = PodReport::new(PodPhase::Pending, "Deploying", "Handing the pod to its cell.");
@@ -302,19 +308,11 @@ fn a_waiting_pod_goes_on_saying_why_while_a_new_controller_has_not_heard_of_its_
     )
     .expect("news");
     let told = pod(json!({}), serde_json::to_value(told).expect("a status"));
-    let unheard = PodReport::new(PodPhase::Pending, "", "");
-    assert_eq!(project(&told, &unheard, 3, now()), None);
+    let not_yet = unheard(Unheard::NotYet, "Recovering", "asking the agent");
+    assert_eq!(project(&told, &not_yet, 3, now()), None);
     // A pod that nothing was said of yet is told what is known.
     let fresh = pod(json!({}), json!({ "phase": "Pending" }));
-    assert!(
-        project(
-            &fresh,
-            &PodReport::new(PodPhase::Pending, "Recovering", ""),
-            3,
-            now()
-        )
-        .is_some()
-    );
+    assert!(project(&fresh, &not_yet, 3, now()).is_some());
 }
 
 #[test]
@@ -322,12 +320,10 @@ fn a_running_pod_is_left_alone_until_its_host_is_heard_or_every_restart_would_be
     let mut pod = pod(json!({}), json!({}));
     let running = report(PodPhase::Running, vec![container("main", running())]);
     pod.status = project(&pod, &running, 3, now());
-    for reason in ["", "Recovering"] {
-        let unheard = PodReport::new(PodPhase::Pending, reason, "");
-        assert_eq!(project(&pod, &unheard, 3, now()), None, "{reason}");
-    }
+    let not_yet = unheard(Unheard::NotYet, "Recovering", "asking the agent");
+    assert_eq!(project(&pod, &not_yet, 3, now()), None);
     // A host that stays silent takes the pod out of its services, and nothing more.
-    let silent = PodReport::new(PodPhase::Pending, "AgentSilent", "no answer");
+    let silent = unheard(Unheard::Silent, "AgentSilent", "no answer");
     let status = project(&pod, &silent, 3, now()).expect("a status");
     assert_eq!(status.phase.as_deref(), Some("Running"));
     assert_eq!(says(&status, "Ready"), ("False".into(), "AgentSilent".into()));
