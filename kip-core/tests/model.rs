@@ -99,6 +99,7 @@ fn run(name: &str, bounds: Bounds, in_ci: usize) -> Run {
             Expectation::Sometimes => run.possible.push(property),
         }
     }
+    run.is_complete &= run.broken.is_none();
     let (machine, records, steps) = model.mind().sizes();
     let (unique, generated, depth) = (
         checker.unique_state_count(),
