@@ -17,9 +17,11 @@ use crate::model::{PodPhase, PodReport, Unheard};
 
 pub(crate) use patch::patch;
 
-/// Whether all a report adds is that the pod is being deleted, which everybody sees.
+/// Whether all a report adds is that a running pod is being deleted, which everybody sees. One that waits goes on telling why.
 fn known_deleted(pod: &Pod, report: &PodReport) -> bool {
-    pod.metadata.deletion_timestamp.is_some() && report.reason == "Draining"
+    pod.metadata.deletion_timestamp.is_some()
+        && report.phase == PodPhase::Running
+        && report.reason == "Draining"
 }
 
 /// Whether Kip has written this status before.

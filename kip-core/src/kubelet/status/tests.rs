@@ -291,6 +291,22 @@ fn an_old_address_is_taken_out_of_the_list_when_the_pod_moves() {
     );
 }
 
+#[test]
+fn a_deletion_costs_a_running_pod_no_write_and_a_waiting_one_still_tells_why_it_waits() {
+    let running_report = report(PodPhase::Running, vec![container("main", running())]);
+    let mut deleted = pod(json!({}), json!({}));
+    deleted.status = project(&deleted, &running_report, 3, now());
+    let before = deleted.status.clone();
+    deleted.metadata.deletion_timestamp = Some(Time(now()));
+    let mut draining = running_report;
+    draining.reason = "Draining".to_owned();
+    draining.message = "Stopping: the pod is being deleted.".to_owned();
+    assert_eq!(project(&deleted, &draining, 3, now()), before);
+    draining.phase = PodPhase::Pending;
+    let waiting = project(&deleted, &draining, 3, now()).expect("a status");
+    assert_eq!(waiting.reason.as_deref(), Some("Draining"));
+}
+
 fn unheard(why: Unheard, reason: &str, message: &str) -> PodReport {
     let mut report = PodReport::new(PodPhase::Pending, reason, message);
     report.unheard = Some(why);
