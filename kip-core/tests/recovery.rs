@@ -256,6 +256,44 @@ async fn an_instance_nobody_remembers_is_terminated_and_a_foreign_one_is_not() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn of_two_instances_of_a_pod_whose_record_is_lost_the_newer_is_kept_and_the_older_goes_first() {
+    let mut world = World::new();
+    world.start().expect("starts");
+    let pod = world.source.run(samples::demand("web"));
+    let script = PodScript {
+        stops_after: Duration::from_secs(3600),
+        ..PodScript::default()
+    };
+    world.runtime.script(&pod, script);
+    let running = |world: &World| phase(world, &pod) == Some(PodPhase::Running);
+    assert!(world.wait_until(SOON, || running(&world)).await);
+    let older = world.cloud.instances()[0].id.clone();
+    world.cloud.interrupt(&older, world.in_future(SOON), "spot");
+    let replaced = world.wait_until(Duration::from_secs(10), || {
+        world.store.records()[0].replaces.is_some()
+    });
+    assert!(replaced.await, "the next attempt is recorded beside the old one");
+    assert!(world.wait_until(SOON, || world.cloud.ever_made() == 2).await);
+    world.crash().await;
+    assert_eq!(world.cloud.instances().len(), 2);
+    for record in world.store.records() {
+        world.store.delete_by_hand(&record.name);
+    }
+    world.start().expect("starts");
+    let is_moved = |world: &World| {
+        let left = world.cloud.instances();
+        left.len() == 1 && left[0].id != older && running(world)
+    };
+    assert!(
+        world.wait_until(LATER, || is_moved(&world)).await,
+        "{:?}",
+        world.cloud.instances()
+    );
+    assert_eq!((world.cloud.ever_made(), world.runtime.starts(&pod)), (2, 2));
+    assert_eq!(invariants::never_doubled(&world), Ok(()));
+}
+
 /// What the cloud would show of an instance that a controller of this node launched.
 fn launched_by_kip(world: &World, id: &str, pod: &str, attempt: u32) -> Instance {
     let (cluster, node, pod) = (samples::cluster(), samples::node(), samples::pod(pod));
