@@ -59,6 +59,12 @@ impl Host {
     /// Answers whether the pod was new to it.
     pub(super) fn deploy(&mut self, manifest: &PodManifest, work: &Work, now: Timestamp) -> Result<bool> {
         match &self.held {
+            // As the agent does: a stop may overtake the deploy it is meant for.
+            None if self.stopped.contains(&manifest.pod.uid) => Err(Error::new(
+                ErrorKind::Conflict,
+                "deploy",
+                "the pod was told to stop here, and is never started here again",
+            )),
             None => {
                 self.held = Some(Held {
                     uid: manifest.pod.uid.clone(),

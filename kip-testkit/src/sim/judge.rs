@@ -121,7 +121,7 @@ impl State {
         if self
             .pods
             .get(&uid)
-            .is_some_and(|pod| pod.ended_at.is_some_and(|ended| ended < at.ms))
+            .is_some_and(|pod| pod.ended_at.is_some_and(|ended| ended < at.asked_ms))
         {
             let text = format!("kip-{} buys an instance for {uid}, which has ended", at.life);
             self.violate("finished pod run again", at.ms, vec![uid.to_string()], text);
@@ -223,7 +223,7 @@ impl State {
         if self
             .pods
             .get(uid)
-            .is_some_and(|pod| pod.ended_at.is_some_and(|ended| ended < at.ms))
+            .is_some_and(|pod| pod.ended_at.is_some_and(|ended| ended < at.asked_ms))
         {
             let text = format!("kip-{} tells {id} to run {uid}, which has ended", at.life);
             self.violate(

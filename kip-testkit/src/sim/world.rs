@@ -62,6 +62,8 @@ pub(super) struct At {
     pub(super) ms: u64,
     /// The same as time.
     pub(super) now: Timestamp,
+    /// When it was asked for: a call may take long.
+    pub(super) asked_ms: u64,
     /// The life of a controller that caused it.
     pub(super) life: u32,
     /// The answer is to be an old one.
@@ -120,6 +122,7 @@ impl World {
         At {
             ms,
             now: self.time(ms),
+            asked_ms: ms,
             life,
             is_stale: false,
         }
@@ -145,6 +148,7 @@ impl World {
         effect: impl FnOnce(&mut State, At) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         port.pass().await;
+        let asked = self.ms();
         let (n, how) = self.begin(op);
         let limit = match op.part() {
             Part::Cloud => self.scenario.world.cloud_ms,
@@ -162,16 +166,16 @@ impl World {
             Err(Error::new(ErrorKind::Unavailable, name, "it cannot be reached"))
         } else {
             match how {
-                None | Some(How::Slow(_)) => self.take_effect(port, false, effect),
-                Some(How::Stale) => self.take_effect(port, true, effect),
+                None | Some(How::Slow(_)) => self.take_effect(port, asked, false, effect),
+                Some(How::Stale) => self.take_effect(port, asked, true, effect),
                 Some(How::Fail(kind)) => Err(error(kind, name)),
                 Some(How::LostReply(kind)) => {
-                    let result = self.take_effect(port, false, effect).map(drop);
+                    let result = self.take_effect(port, asked, false, effect).map(drop);
                     self.trace_call(port, op, n, &subject, &result, " (and the reply is lost)");
                     Err(error(kind, name))
                 }
                 Some(How::Hang) => {
-                    let result = self.take_effect(port, false, effect).map(drop);
+                    let result = self.take_effect(port, asked, false, effect).map(drop);
                     self.trace_call(port, op, n, &subject, &result, " (and is never answered)");
                     // Nobody waits for ever for a launch: what speaks to a cloud gives up at some time.
                     tokio::time::sleep(Duration::from_secs(900)).await;
@@ -182,7 +186,7 @@ impl World {
                     let subject = subject.clone();
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis(by)).await;
-                        let result = world.take_effect(&port, false, effect).map(drop);
+                        let result = world.take_effect(&port, asked, false, effect).map(drop);
                         world.trace_call(&port, op, n, &subject, &result, " (late)");
                     });
                     Err(error(Kind::Timeout, name))
@@ -200,10 +204,12 @@ impl World {
     fn take_effect<T>(
         &self,
         port: &Port,
+        asked_ms: u64,
         is_stale: bool,
         effect: impl FnOnce(&mut State, At) -> Result<T>,
     ) -> Result<T> {
         let mut at = self.at(port.life);
+        at.asked_ms = asked_ms;
         at.is_stale = is_stale;
         effect(&mut self.lock(), at)
     }
