@@ -727,6 +727,46 @@ fn how_a_pod_ended_is_published_before_its_instance_goes() {
 }
 
 #[test]
+fn a_stop_that_overtakes_the_deploy_is_repeated_or_a_deleted_pod_starts_after_all() {
+    let not_there = || Event::Stopped {
+        attempt: 1,
+        result: Err(failure(ErrorKind::NotFound)),
+    };
+    let life = deploying().on(deleted(30)).on(not_there());
+    assert_eq!(life.phase(), Phase::Draining, "the deploy may still arrive");
+    let life = life
+        .on(Event::Deployed {
+            attempt: 1,
+            result: Ok(()),
+        })
+        .after(1)
+        .on(Event::Woke);
+    assert!(life.asks_for(is_stop), "{:?}", life.actions);
+    let life = life.on(not_there());
+    assert_eq!(life.phase(), Phase::Terminating);
+}
+
+#[test]
+fn a_pod_that_had_ended_and_is_deleted_while_its_instance_goes_is_released() {
+    let life = booting().on(gone()).on(deleted(30)).after(60).on(Event::Woke);
+    let life = life
+        .on(terminated(Err(ErrorKind::NotFound)))
+        .after(60)
+        .on(Event::Woke);
+    assert!(
+        life.asks_for(|action| matches!(action, Action::Release)),
+        "{:?}",
+        life.actions
+    );
+    let life = life.on(Event::Released);
+    assert!(
+        life.asks_for(|action| matches!(action, Action::Forget)),
+        "{:?}",
+        life.actions
+    );
+}
+
+#[test]
 fn a_shorter_grace_shortens_a_stop_under_way_and_a_longer_one_does_not() {
     let life = draining().on(deleted(10));
     let grace = life.actions.iter().find_map(|action| match action {

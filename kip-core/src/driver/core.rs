@@ -83,7 +83,7 @@ pub(super) struct Core {
     /// Ordered, so that whoever goes through all of them does so in the same order every time.
     slots: Mutex<BTreeMap<Key, Slot>>,
     /// Intents that came before recovery was done, in order; None once it was.
-    early: Mutex<Option<Vec<(PodUid, PodIntent)>>>,
+    early: Mutex<Option<Vec<(PodUid, PodIntent, Timestamp)>>>,
     is_synced: AtomicBool,
     is_stopping: AtomicBool,
     pub(super) sync_changed: Notify,
@@ -129,7 +129,7 @@ impl Core {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn early(&self) -> MutexGuard<'_, Option<Vec<(PodUid, PodIntent)>>> {
+    fn early(&self) -> MutexGuard<'_, Option<Vec<(PodUid, PodIntent, Timestamp)>>> {
         // A vector is valid whatever its user was doing.
         self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,23 +141,23 @@ impl Core {
         {
             let mut early = self.early();
             if let Some(early) = early.as_mut() {
-                early.push((pod, intent));
+                early.push((pod, intent, self.clock.now()));
                 return;
             }
         }
-        self.take_intent(pod, intent);
+        self.take_intent(pod, intent, self.clock.now());
     }
 
     /// Recovery is done: intents that came meanwhile are acted on, in order.
     pub(super) fn recovered(&self) {
         // Under the lock, so that an intent that comes right now is not acted on before an older one.
         let mut early = self.early();
-        for (pod, intent) in early.take().unwrap_or_default() {
-            self.take_intent(pod, intent);
+        for (pod, intent, heard_at) in early.take().unwrap_or_default() {
+            self.take_intent(pod, intent, heard_at);
         }
     }
 
-    fn take_intent(&self, pod: PodUid, intent: PodIntent) {
+    fn take_intent(&self, pod: PodUid, intent: PodIntent, heard_at: Timestamp) {
         let mut reference = None;
         let event = match intent {
             PodIntent::Run {
@@ -220,7 +220,7 @@ impl Core {
                 Some(slot),
             ) = (&event, slots.get_mut(&key))
             {
-                slot.heard_at = Some(self.clock.now());
+                slot.heard_at = Some(heard_at);
             }
         }
         self.deliver(&key, event);

@@ -65,12 +65,15 @@ impl Core {
             is_told: false,
         };
         loop {
-            match self.is_intent_outdated(key, record, &saving).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    tracing::warn!(cell = %record.name, pod = %record.pod, "the pod has ended or is gone, which nobody told; nothing is launched");
+            match self.outdates(key, record, &saving).await {
+                Ok(None) => {}
+                Ok(Some(presence)) => {
+                    tracing::warn!(cell = %record.name, pod = %record.pod, ?presence, "the pod is not to run any more; nothing is launched");
                     self.put_back(key);
-                    self.deliver(key, gone());
+                    // That it is being deleted is the source's to tell: it waits to be released.
+                    if presence != Presence::Deleting {
+                        self.deliver(key, gone());
+                    }
                     return false;
                 }
                 Err(error) => {
@@ -359,15 +362,16 @@ impl Core {
         }
     }
 
-    /// Whether a first record is about to be made for a pod that has ended or is gone. Nobody else's record stands in the way of one that is
+    /// How a pod stands that a first record is about to be made for, if it is not to run any more. Nobody else's record stands in the way of one that is
     /// made by a controller that was away, so what the source said a while ago is not taken for true: the pod is read.
-    async fn is_intent_outdated(&self, key: &Key, record: &CellRecord, saving: &Saving) -> Result<bool> {
+    async fn outdates(&self, key: &Key, record: &CellRecord, saving: &Saving) -> Result<Option<Presence>> {
         let heard_at = self.slots().get(key).and_then(|slot| slot.heard_at);
         let is_fresh = heard_at.is_some_and(|at| elapsed(at, self.clock.now()) < FRESH);
         if is_fresh || saving.basis.is_some() || record.phase != CellPhase::Launching {
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(self.presence(record).await? != Presence::Wanted)
+        let presence = self.presence(record).await?;
+        Ok((presence != Presence::Wanted).then_some(presence))
     }
 
     /// Reads a record again that a sweep found to differ from memory, and restores or follows it.

@@ -55,8 +55,7 @@ fn outgoing(cfg: &StepConfig, replaced: Replaced, record: &CellRecord, now: Time
     let kill_at = after(now, cfg.stop_grace);
     Outgoing {
         replaced,
-        // It was there when the next attempt was decided.
-        absence_counts_at: after(record.issued_at.min(now), cfg.consistency),
+        absence_counts_at: after(now, cfg.consistency),
         why: "The cloud took the instance back.".into(),
         kill_at,
         deadline: after(kill_at, cfg.stop_margin),
@@ -66,6 +65,7 @@ fn outgoing(cfg: &StepConfig, replaced: Replaced, record: &CellRecord, now: Time
             problem: "not dialled yet".into(),
         },
         stop: Call::Idle,
+        is_deploying: false,
         // Another attempt was told to run the pod, and it was not before this one had ended.
         has_ended: record.phase == CellPhase::Running,
         terminating_since: None,
@@ -99,6 +99,7 @@ fn stage(cfg: &StepConfig, mut record: CellRecord, found: Option<&Instance>, now
     let cell = Cell {
         record: Arc::new(record),
         instance,
+        known_at: now,
     };
     let down = Link::Down {
         tries: 0,

@@ -17,6 +17,9 @@ pub struct Cell {
     pub record: Arc<CellRecord>,
     /// The instance.
     pub instance: InstanceId,
+    /// When this controller learned of it, by its own clock: clocks of different controllers differ, so a mark that another one set tells
+    /// nothing about how long the cloud has had to make the instance known.
+    pub known_at: Timestamp,
 }
 
 impl Cell {
@@ -231,6 +234,8 @@ pub struct Draining {
     pub deadline: Timestamp,
     /// The stop.
     pub stop: Call,
+    /// Whether a deploy was under way when the stop was decided: it may reach the agent after a stop that found nothing to stop.
+    pub is_deploying: bool,
 }
 
 /// The instance of an earlier attempt on its way out, while the next attempt is made beside it: the replacement of an interrupted
@@ -251,6 +256,8 @@ pub struct Outgoing {
     pub link: Link,
     /// The stop.
     pub stop: Call,
+    /// Whether a deploy was under way when it was interrupted: it may reach the agent after a stop that found nothing to stop.
+    pub is_deploying: bool,
     /// Whether it runs nothing any more, or never did: its agent said so.
     pub has_ended: bool,
     /// Since when it is being terminated.

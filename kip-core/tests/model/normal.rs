@@ -85,7 +85,10 @@ pub(crate) fn state(state: &mut PodState, time: &impl Fn(Timestamp) -> Timestamp
 }
 
 fn stage(stage: &mut Stage, time: &impl Fn(Timestamp) -> Timestamp) {
-    let cell = |cell: &mut kip_core::machine::Cell| record(Arc::make_mut(&mut cell.record), time);
+    let cell = |cell: &mut kip_core::machine::Cell| {
+        record(Arc::make_mut(&mut cell.record), time);
+        cell.known_at = time(cell.known_at);
+    };
     match stage {
         Stage::Pending(s) => {
             s.since = time(s.since);

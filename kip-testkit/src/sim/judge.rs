@@ -260,7 +260,10 @@ impl State {
     /// A record was created, changed or removed.
     pub(super) fn judge_record(&mut self, old: Option<&CellRecord>, new: Option<&CellRecord>, at: At) {
         if let Some(new) = new {
-            *self.judge.writes.entry(new.name.clone()).or_default() += 1;
+            // A second attempt after an offering without capacity is no ordinary life, and costs its own writes.
+            if new.attempt == 1 {
+                *self.judge.writes.entry(new.name.clone()).or_default() += 1;
+            }
             self.judge.tokens.insert(new.token.clone());
             if new.phase == CellPhase::Running {
                 self.judge.ran.extend(new.instance.clone());

@@ -25,7 +25,7 @@ impl Turn<'_> {
         address: Option<IpAddr>,
         link: Link,
         cause: DrainCause,
-    ) -> Stage {
+    ) -> Draining {
         let kill_at = match &self.pod.wanted {
             Wanted::Deleted { deadline } => (*deadline).max(self.now),
             Wanted::Unknown | Wanted::Run { .. } | Wanted::Refused { .. } | Wanted::Gone => {
@@ -40,9 +40,10 @@ impl Turn<'_> {
             kill_at,
             deadline: after(kill_at, self.cfg.stop_margin),
             stop: Call::Idle,
+            is_deploying: false,
         };
         self.send_stop(&mut s, 0);
-        Stage::Draining(s)
+        s
     }
 
     fn send_stop(&mut self, s: &mut Draining, tries: u32) {
@@ -108,8 +109,10 @@ impl Turn<'_> {
         };
         match result {
             Ok(()) => s.stop = Call::Done,
-            // The agent has no such pod: there is nothing to wait for.
-            Err(failure) if failure.kind == ErrorKind::NotFound => return self.leave_draining(s),
+            // The agent has no such pod, and no deploy is on its way: there is nothing to wait for.
+            Err(failure) if failure.kind == ErrorKind::NotFound && !s.is_deploying => {
+                return self.leave_draining(s);
+            }
             Err(_) => {
                 s.stop = Call::RepeatAt {
                     tries: tries + 1,
@@ -124,7 +127,7 @@ impl Turn<'_> {
         s.link = Link::Up { last_seen: self.now };
         if self.is_ours(&report) {
             self.take_report(report);
-        } else if report.pod_uid.is_empty() && s.stop == Call::Done {
+        } else if report.pod_uid.is_empty() && s.stop == Call::Done && !s.is_deploying {
             // Told to stop a pod it never had.
             return self.leave_draining(s);
         }

@@ -162,6 +162,7 @@ impl Turn<'_> {
         let mut cell = Cell {
             record: s.record,
             instance: instance.id,
+            known_at: self.now,
         };
         let is_ending = matches!(
             instance.phase,

@@ -151,6 +151,8 @@ impl Turn<'_> {
 
     fn on_wanted(&mut self, stage: Stage, wanted: Wanted, refresh: bool, started_before: bool) -> Stage {
         let merged = match (&self.pod.wanted, wanted) {
+            // An ended pod was let go of, and is deleted now: it waits to be released.
+            (Wanted::Gone, Wanted::Deleted { deadline }) => Wanted::Deleted { deadline },
             // A UID does not come back, and a deletion is not taken back.
             (Wanted::Gone, _) => return self.ignore(stage, "the pod is gone"),
             (_, Wanted::Unknown) => return self.ignore(stage, "the source cannot unsay what it wants"),
@@ -302,7 +304,7 @@ impl Turn<'_> {
                 cell: kept.name.clone(),
             });
         }
-        if matches!(self.pod.wanted, Wanted::Gone) {
+        if matches!(self.pod.wanted, Wanted::Gone) || self.pod.release == Release::Done {
             self.act(Action::Forget);
         }
     }

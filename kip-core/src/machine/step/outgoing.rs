@@ -35,7 +35,7 @@ impl Turn<'_> {
                 instance: cell.instance.clone(),
                 address,
             },
-            absence_counts_at: self.absence_counts_at(&cell.record),
+            absence_counts_at: self.absence_counts_at(&cell),
             why: why.clone(),
             kill_at,
             deadline: after(kill_at, self.cfg.stop_margin),
@@ -45,6 +45,7 @@ impl Turn<'_> {
                 problem: String::new(),
             }),
             stop: Call::Idle,
+            is_deploying: false,
             has_ended,
             terminating_since: None,
             terminate: Call::Idle,
@@ -151,6 +152,7 @@ impl Turn<'_> {
             Event::Reported { report, .. } => self.outgoing_reported(&mut old, &report),
             Event::Disconnected { failure, .. } => self.link_down(&mut old.link, failure.message),
             Event::Stopped { result, .. } => self.outgoing_stopped(&mut old, result),
+            Event::Deployed { .. } => old.is_deploying = false,
             Event::Observed {
                 result: Ok(instance), ..
             } if instance.phase == InstancePhase::Terminated => {
@@ -189,7 +191,6 @@ impl Turn<'_> {
             | Event::Launched { .. }
             | Event::Found { .. }
             | Event::Observed { .. }
-            | Event::Deployed { .. }
             | Event::Updated { .. }
             | Event::Interrupted { .. }
             | Event::Published { .. }
@@ -203,7 +204,7 @@ impl Turn<'_> {
         old.link = Link::Up { last_seen: self.now };
         if !self.is_ours(report) {
             // Told to stop a pod it does not have.
-            old.has_ended |= report.pod_uid.is_empty() && old.stop == Call::Done;
+            old.has_ended |= report.pod_uid.is_empty() && old.stop == Call::Done && !old.is_deploying;
             return;
         }
         old.has_ended |= report.finished;
@@ -225,8 +226,8 @@ impl Turn<'_> {
         };
         match result {
             Ok(()) => old.stop = Call::Done,
-            // The agent has no such pod: there is nothing to wait for.
-            Err(failure) if failure.kind == ErrorKind::NotFound => old.has_ended = true,
+            // The agent has no such pod, and no deploy is on its way: there is nothing to wait for.
+            Err(failure) if failure.kind == ErrorKind::NotFound && !old.is_deploying => old.has_ended = true,
             Err(_) => {
                 old.stop = Call::RepeatAt {
                     tries: tries + 1,

@@ -56,7 +56,7 @@ impl Turn<'_> {
         }
         let has_ended = self.pod.report.as_ref().is_some_and(|report| report.finished);
         if let (Some(cause), false) = (self.why_drain(), has_ended) {
-            return self.drain(s.cell, s.address, s.link, cause);
+            return Stage::Draining(self.drain(s.cell, s.address, s.link, cause));
         }
         if self.pod.must_end() {
             return self.terminate(s.cell, After::Finish);
@@ -283,7 +283,9 @@ impl Turn<'_> {
                 self.interrupt(s.cell, Some(s.address), None, deadline, reason)
             }
             Stage::Deploying(s) if is_ours(&s.cell) && self.pod.may_run() => {
-                self.interrupt(s.cell, Some(s.address), Some(s.link), deadline, reason)
+                let is_deploying = matches!(s.deploy, Call::InFlight { .. });
+                let stage = self.interrupt(s.cell, Some(s.address), Some(s.link), deadline, reason);
+                self.note_deploying(stage, is_deploying)
             }
             Stage::Running(s) if is_ours(&s.cell) && self.pod.may_run() => {
                 self.interrupt(s.cell, s.address, Some(s.link), deadline, reason)
@@ -299,6 +301,16 @@ impl Turn<'_> {
             | Stage::BackingOff(_)
             | Stage::Finished(_) => self.ignore(stage, "the interruption is of no consequence"),
         }
+    }
+
+    /// Notes that a deploy was under way when the cell was interrupted.
+    fn note_deploying(&mut self, mut stage: Stage, is_deploying: bool) -> Stage {
+        if let Stage::Draining(s) = &mut stage {
+            s.is_deploying = is_deploying;
+        } else if let Some(old) = &mut self.pod.outgoing {
+            old.is_deploying = is_deploying;
+        }
+        stage
     }
 
     /// The cloud takes the instance back. `told` is the connection to an agent that was told to run the pod, if one was.
@@ -324,22 +336,9 @@ impl Turn<'_> {
         let Some(link) = told else {
             return self.fail_cell(cell, SetbackKind::Interrupted, why);
         };
-        let stage = self.drain(cell, address, link, DrainCause::Interrupted(reason));
-        match stage {
-            Stage::Draining(mut s) => {
-                self.shorten(&mut s, last);
-                Stage::Draining(s)
-            }
-            Stage::Pending(_)
-            | Stage::Launching(_)
-            | Stage::Booting(_)
-            | Stage::Connecting(_)
-            | Stage::Deploying(_)
-            | Stage::Running(_)
-            | Stage::Terminating(_)
-            | Stage::BackingOff(_)
-            | Stage::Finished(_) => stage,
-        }
+        let mut s = self.drain(cell, address, link, DrainCause::Interrupted(reason));
+        self.shorten(&mut s, last);
+        Stage::Draining(s)
     }
 }
 

@@ -11,9 +11,10 @@ use crate::machine::action::Action;
 use crate::machine::backoff::{after, elapsed};
 use crate::machine::event::Failure;
 use crate::machine::state::{
-    After, Booting, Call, Cell, Connecting, Deploying, DrainCause, Link, Setback, SetbackKind, Stage, Verdict,
+    After, Booting, Call, Cell, Connecting, Deploying, DrainCause, Draining, Link, Setback, SetbackKind,
+    Stage, Verdict,
 };
-use crate::model::{CellPhase, CellRecord, Instance, InstancePhase, PodPhase, RuntimeReport};
+use crate::model::{CellPhase, Instance, InstancePhase, PodPhase, RuntimeReport};
 use crate::runtime::CellEndpoint;
 
 impl Turn<'_> {
@@ -161,7 +162,11 @@ impl Turn<'_> {
 
     pub(super) fn advance_deploying(&mut self, mut s: Deploying) -> Stage {
         if let Some(cause) = self.why_drain() {
-            return self.drain(s.cell, Some(s.address), s.link, cause);
+            let is_deploying = matches!(s.deploy, Call::InFlight { .. });
+            return Stage::Draining(Draining {
+                is_deploying,
+                ..self.drain(s.cell, Some(s.address), s.link, cause)
+            });
         }
         if self.pod.must_end() {
             return self.terminate(s.cell, After::Finish);
@@ -207,8 +212,20 @@ impl Turn<'_> {
     }
 
     pub(super) fn on_deployed(&mut self, stage: Stage, result: Result<(), Failure>) -> Stage {
-        let Stage::Deploying(mut s) = stage else {
-            return self.ignore(stage, "the pod is not being deployed");
+        let mut s = match stage {
+            Stage::Deploying(s) => s,
+            Stage::Draining(mut s) => {
+                s.is_deploying = false;
+                return Stage::Draining(s);
+            }
+            Stage::Pending(_)
+            | Stage::Launching(_)
+            | Stage::Booting(_)
+            | Stage::Connecting(_)
+            | Stage::Running(_)
+            | Stage::Terminating(_)
+            | Stage::BackingOff(_)
+            | Stage::Finished(_) => return self.ignore(stage, "the pod is not being deployed"),
         };
         let Call::InFlight { tries } = s.deploy else {
             return self.ignore(Stage::Deploying(s), "no deploy was under way");
@@ -275,16 +292,11 @@ impl Turn<'_> {
 
     /// Whether the instance is old enough for the cloud's `NotFound` to be believed.
     pub(super) fn absence_counts(&self, cell: &Cell) -> bool {
-        self.now >= self.absence_counts_at(&cell.record)
+        self.now >= self.absence_counts_at(cell)
     }
 
-    pub(super) fn absence_counts_at(&self, record: &CellRecord) -> Timestamp {
-        #[cfg(kip_mutants)]
-        if crate::mutants::is(crate::mutants::Mutant::FirstNotFound) {
-            return record.issued_at;
-        }
-        let born = record.marks.launched_at.unwrap_or(record.issued_at);
-        after(born, self.cfg.consistency)
+    pub(super) fn absence_counts_at(&self, cell: &Cell) -> Timestamp {
+        after(cell.known_at, self.cfg.consistency)
     }
 
     /// Dials again when it is time to.
