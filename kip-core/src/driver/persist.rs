@@ -11,7 +11,7 @@ use super::core::{Core, Key, Slot};
 use super::source::{PodNotice, Presence};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::ids::{CellName, PodUid};
-use crate::machine::{Event, Release, Wanted, elapsed, recover};
+use crate::machine::{Event, Release, Stage, Wanted, elapsed, recover};
 use crate::model::{CellPhase, CellRecord, DamagedCell, StoredCell};
 
 /// What became of one attempt to store a record.
@@ -281,7 +281,9 @@ impl Core {
             pod.failed_boots = ours.failed_boots;
             pod.seen_at = ours.seen_at.min(pod.seen_at);
             // What the same host said, and what followed from it, holds whoever heard it.
-            if slot.state.record().is_some_and(|record| record.token == token) {
+            // Nor does a pod that has ended begin again.
+            let is_over = matches!(slot.state.stage, Stage::Finished(_));
+            if is_over || slot.state.record().is_some_and(|record| record.token == token) {
                 pod.report.clone_from(&ours.report);
                 pod.boot_id.clone_from(&ours.boot_id);
                 pod.told_events = ours.told_events;

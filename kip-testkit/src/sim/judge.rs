@@ -33,7 +33,7 @@ pub(super) struct Judge {
     /// Lives of controllers whose source has told all pods.
     pub(super) synced: BTreeSet<u32>,
     /// Pods whose workload a life of a controller saw ended by itself.
-    saw_finish: BTreeSet<(u32, PodUid)>,
+    saw_finish: BTreeMap<(u32, PodUid), u64>,
     /// Writes by record.
     pub(super) writes: BTreeMap<CellName, u32>,
     /// Instances ever made, by pod.
@@ -106,7 +106,9 @@ impl State {
             return;
         };
         *self.judge.made.entry(uid.clone()).or_default() += 1;
-        if self.judge.saw_finish.contains(&(at.life, uid.clone())) {
+        // A call that was asked for before takes effect whenever the cloud likes.
+        let saw_finish = self.judge.saw_finish.get(&(at.life, uid.clone()));
+        if saw_finish.is_some_and(|saw| *saw < at.asked_ms) {
             let text = format!(
                 "kip-{} saw {uid} end by itself, and buys another instance for it",
                 at.life
@@ -253,8 +255,9 @@ impl State {
     }
 
     /// A controller heard from an agent that a pod ended without being asked to.
-    pub(super) fn judge_heard_finish(&mut self, life: u32, uid: &PodUid) {
-        self.judge.saw_finish.insert((life, uid.clone()));
+    pub(super) fn judge_heard_finish(&mut self, life: u32, uid: &PodUid, ms: u64) {
+        let heard = self.judge.saw_finish.entry((life, uid.clone()));
+        heard.or_insert(ms);
     }
 
     /// A record was created, changed or removed.

@@ -235,7 +235,7 @@ impl Follow {
                             && !report.stopping
                             && let Some(pod) = machine.host.pod().cloned()
                         {
-                            state.judge_heard_finish(self.port.life, &pod);
+                            state.judge_heard_finish(self.port.life, &pod, ms);
                         }
                         self.last = Some(report.clone());
                         return Some(Ok(report));

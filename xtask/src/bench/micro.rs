@@ -7,7 +7,10 @@ use crate::command::{cmd, read};
 use crate::{paths, ui};
 
 /// What a benchmark's name begins with, and the most microseconds it may take.
-const BUDGETS: [(&str, f64); 2] = [("placement/3000_offerings_mixed_pods", 2.0), ("step/mean_of_a_life", 1.0)];
+const BUDGETS: [(&str, f64); 2] = [
+    ("placement/3000_offerings_mixed_pods", 2.0),
+    ("step/mean_of_a_life", 1.0),
+];
 
 pub(super) fn measure(report: &mut Report) -> Result<()> {
     let mut cargo = cmd(

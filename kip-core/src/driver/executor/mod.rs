@@ -322,6 +322,8 @@ impl Core {
                 // An end cannot be taken back, so it is told only by whoever the store still follows.
                 if matches!(report.phase, PodPhase::Succeeded | PodPhase::Failed) {
                     match core.is_unfenced(&key).await {
+                        // Meanwhile another decision may have been followed: then this is not the end any more.
+                        Ok(true) if core.revision(&key) != Some(revision) => continue,
                         Ok(true) => {}
                         Ok(false) => {
                             published = revision;
@@ -350,6 +352,10 @@ impl Core {
                 }
             }
         });
+    }
+
+    fn revision(&self, key: &Key) -> Option<u64> {
+        self.slots().get(key).map(|slot| slot.state.pod.revision)
     }
 
     fn notify(self: &Arc<Self>, key: &Key, notice: Notice) {
