@@ -281,8 +281,8 @@ impl Core {
             pod.failed_boots = ours.failed_boots;
             pod.seen_at = ours.seen_at.min(pod.seen_at);
             // What the same host said, and what followed from it, holds whoever heard it.
-            // Nor does a pod that has ended begin again.
-            let is_over = matches!(slot.state.stage, Stage::Finished(_));
+            // Nor does a pod begin again whose end the source has been told.
+            let is_over = matches!(slot.state.stage, Stage::Finished(_)) && ours.published >= ours.revision;
             if is_over || slot.state.record().is_some_and(|record| record.token == token) {
                 pod.report.clone_from(&ours.report);
                 pod.boot_id.clone_from(&ours.boot_id);
