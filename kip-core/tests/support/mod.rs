@@ -1,6 +1,8 @@
 //! Values the machine's tests are made of.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod life;
+
 use std::sync::Arc;
 use std::time::Duration;
 
