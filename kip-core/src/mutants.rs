@@ -51,8 +51,6 @@ mutants! {
     NoSweep,
     /// Believes the first sweep.
     OneSweep,
-    /// Sweeps away what is young.
-    NoGrace,
     /// Terminates what it cannot prove to be ours.
     SweepForeign,
     /// Removes a record whose instance still exists.

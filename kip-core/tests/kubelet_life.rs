@@ -173,7 +173,7 @@ impl Outside {
         PodUid::new(created.expect("created").metadata.uid.expect("a UID"))
     }
 
-    async fn until(&self, name: &str, what: &str, fits: impl Fn(Option<&Pod>) -> bool) {
+    async fn until(&self, name: &str, what: &str, fits: impl Fn(Option<&Pod>) -> bool + Send + Sync) {
         let mut versions = watcher::watch_object(self.pods(), name).boxed();
         let wait = async {
             while let Some(version) = versions.next().await {

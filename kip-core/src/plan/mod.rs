@@ -345,10 +345,6 @@ impl<'a> Sweep<'a> {
     }
 
     fn is_young(&self, born: Timestamp) -> bool {
-        #[cfg(kip_mutants)]
-        if crate::mutants::is(crate::mutants::Mutant::NoGrace) {
-            return false;
-        }
         elapsed(born, self.now) < self.policy.grace
     }
 }

@@ -3,8 +3,8 @@
 //! A [`Scenario`] is one story as plain data: what the cloud sells and how long things take, the pods with their timelines, and a
 //! list of faults. [`from_seed`] draws one; [`run()`] plays it and is a pure function of it: the driver, its machine and its planner are
 //! the real ones, everything around them is simulated on a paused clock, and nothing in between reads real time or chance. What
-//! is broken is found by the judge, which sees the world as it truly is, whoever knows of it. [`minimise`] takes a broken story apart until
-//! only what matters is left, and [`story`] tells it in plain words.
+//! is broken is found by the judge, which sees the world as it truly is, whoever knows of it. [`minimise()`] takes a broken story apart until
+//! only what matters is left, and [`story()`] tells it in plain words.
 
 mod api;
 mod cloud;

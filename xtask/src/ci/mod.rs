@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 pub(crate) use self::budget::tree as crates_of_core;
 use crate::cluster::Kind;
 use crate::command::{cmd, run};
-use crate::{build, demo, e2e, interrupt, paths, setup, sim, soak, ui};
+use crate::{build, demo, e2e, interrupt, paths, setup, sim, ui};
 
 /// One check of the list.
 struct Check {
@@ -52,10 +52,6 @@ const CHECKS: &[Check] = &[
     Check {
         name: "the end-to-end suite on the real control plane",
         run: real,
-    },
-    Check {
-        name: "a minute of blows to real processes",
-        run: blows,
     },
     Check {
         name: "the simulator",
@@ -126,13 +122,6 @@ pub(crate) fn test() -> Result<()> {
 
 fn real() -> Result<()> {
     e2e::run(Kind::Real, &e2e::Options::default())
-}
-
-fn blows() -> Result<()> {
-    soak::run(soak::Options {
-        minutes: 1,
-        seed: None,
-    })
 }
 
 /// Two thousand stories at the driver's edge, and some over the whole Kubernetes side.
