@@ -5,7 +5,7 @@
 //! out the [`Plan`] without further judgement.
 //!
 //! Rules:
-//! - **Proved ours only.** An instance is acted on only if its token is derived from its own tags ([`ownership`]). What merely carries our
+//! - **Proved ours only.** An instance is acted on only if its token is derived from its own tags ([`ownership()`]). What merely carries our
 //!   cluster and node is foreign: reported, never touched.
 //! - **Either word claims.** What the store names *or* a machine in memory names is claimed; a damaged record claims what it names and
 //!   everything tagged with its pod.
