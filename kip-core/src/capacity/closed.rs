@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::config::CapacityConfig;
 use crate::ids::OfferingId;
+use crate::machine::after;
 use crate::model::CapacityType;
 
 /// Something that answered "no": it waits, and then it is half open.
@@ -106,9 +107,4 @@ impl Reading {
     pub(crate) fn opens_at(&self, offering: &OfferingId, now: Timestamp) -> Option<Timestamp> {
         self.closed.opens_at(offering, self.asker, now)
     }
-}
-
-/// `at` plus `delay`, or the end of time.
-pub(super) fn after(at: Timestamp, delay: Duration) -> Timestamp {
-    at.checked_add(delay).unwrap_or(Timestamp::MAX)
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::budget::Budget;
-use super::closed::{Asker, Closed, Closure, Reading, Standing, after};
+use super::closed::{Asker, Closed, Closure, Reading, Standing};
 use super::config::CapacityConfig;
 use super::outcome::Outcome;
 use super::traffic::Traffic;
 use crate::ids::{InstanceType, OfferingId, Zone};
+use crate::machine::{Backoff, after};
 use crate::model::{CapacityType, PodDemand};
 use crate::sizing::{Avoid, Choice, InstanceSizer, NoFit};
 
@@ -115,13 +116,7 @@ impl CapacityMemory {
     }
 
     fn chosen(&mut self, offering: &OfferingId, now: Timestamp) {
-        let is_quota_closed = self.closed.quotas.contains_key(&offering.capacity_type);
-        if !is_quota_closed && !self.closed.offerings.contains_key(offering) {
-            return;
-        }
-        let closed = Arc::make_mut(&mut self.closed);
-        let quota = closed.quotas.get_mut(&offering.capacity_type);
-        for closure in [closed.offerings.get_mut(offering), quota].into_iter().flatten() {
+        for closure in closures_of(&mut self.closed, offering) {
             closure.probe = Some(now);
             if !closure.paid {
                 closure.paid = true;
@@ -185,14 +180,14 @@ impl CapacityMemory {
             }
             Outcome::NoCapacity => {
                 let failures = traffic.failed(&self.config, began, now);
-                let wait = growing(self.config.wait, self.config.wait_cap, failures);
+                let wait = Backoff::new(self.config.wait, self.config.wait_cap).delay(failures);
                 change.closed = self.close(offering, wait, now);
                 self.doubt_siblings(offering);
                 self.end_quota_probe(offering, now);
             }
             Outcome::Quota => {
                 let failures = traffic.failed(&self.config, began, now);
-                let wait = growing(self.config.quota_wait, self.config.quota_wait_cap, failures);
+                let wait = Backoff::new(self.config.quota_wait, self.config.quota_wait_cap).delay(failures);
                 change.closed = self.close(offering, wait, now);
                 self.hit_quota(offering, now);
             }
@@ -297,7 +292,7 @@ impl CapacityMemory {
             return;
         }
         quota.failures = quota.failures.saturating_add(1);
-        let wait = growing(self.config.quota_wait, self.config.quota_wait_cap, quota.failures);
+        let wait = Backoff::new(self.config.quota_wait, self.config.quota_wait_cap).delay(quota.failures);
         // Whatever hits it pays for itself.
         Arc::make_mut(&mut self.closed).quotas.insert(
             offering.capacity_type,
@@ -324,18 +319,27 @@ impl CapacityMemory {
 
     /// The probe is still to be made, by somebody else, and is paid for already.
     fn learned_nothing(&mut self, offering: &OfferingId, now: Timestamp) {
-        let is_quota_closed = self.closed.quotas.contains_key(&offering.capacity_type);
-        if !is_quota_closed && !self.closed.offerings.contains_key(offering) {
-            return;
-        }
-        let closed = Arc::make_mut(&mut self.closed);
-        let quota = closed.quotas.get_mut(&offering.capacity_type);
-        for closure in [closed.offerings.get_mut(offering), quota].into_iter().flatten() {
+        for closure in closures_of(&mut self.closed, offering) {
             if closure.probe.take().is_some() {
                 closure.opens_at = closure.opens_at.min(now);
             }
         }
     }
+}
+
+/// What holds an offering back: its own closure, and that of its capacity type's quota. Copies nothing when neither does.
+fn closures_of<'a>(
+    closed: &'a mut Arc<Closed>,
+    offering: &OfferingId,
+) -> impl Iterator<Item = &'a mut Closure> {
+    let is_closed =
+        closed.quotas.contains_key(&offering.capacity_type) || closed.offerings.contains_key(offering);
+    let closed = is_closed.then(|| Arc::make_mut(closed));
+    closed.into_iter().flat_map(|closed| {
+        let own = closed.offerings.get_mut(offering);
+        own.into_iter()
+            .chain(closed.quotas.get_mut(&offering.capacity_type))
+    })
 }
 
 /// Where the offerings of the same type begin.
@@ -345,9 +349,4 @@ fn first_of_type(offering: &OfferingId) -> OfferingId {
         zone: Zone::new(""),
         capacity_type: CapacityType::OnDemand,
     }
-}
-
-fn growing(wait: Duration, cap: Duration, failures: u32) -> Duration {
-    let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-    wait.saturating_mul(factor).min(cap)
 }

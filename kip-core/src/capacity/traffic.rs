@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::closed::after;
 use super::config::CapacityConfig;
+use crate::machine::after;
 
 /// What goes on at one offering.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

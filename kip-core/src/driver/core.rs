@@ -20,7 +20,7 @@ use super::source::{PodIntent, PodSource};
 use super::store::CellStore;
 use super::timers::Timers;
 use crate::ids::{PodRef, PodUid};
-use crate::machine::{Action, Event, Phase, PodState, StepConfig, Wanted, elapsed, step};
+use crate::machine::{Action, Event, Phase, PodState, Stage, StepConfig, Wanted, after, elapsed, step};
 use crate::model::CellRecord;
 use crate::provider::CloudProvider;
 use crate::runtime::PodRuntime;
@@ -187,7 +187,7 @@ impl Core {
                 wanted(Wanted::Refused { reason, message })
             }
             PodIntent::Delete { grace } => wanted(Wanted::Deleted {
-                deadline: self.clock.now().checked_add(grace).unwrap_or(Timestamp::MAX),
+                deadline: after(self.clock.now(), grace),
             }),
             PodIntent::Gone => wanted(Wanted::Gone),
         };
@@ -347,7 +347,8 @@ impl Core {
         // The placeholder is never seen: the lock is held until the next state is in place.
         let placeholder = PodState::new(slot.state.pod.reference.clone(), now);
         let state = std::mem::replace(&mut slot.state, placeholder);
-        slot.before = Some(state.clone());
+        // Only a first step out of waiting is ever put back; no other pays for a copy.
+        slot.before = matches!(state.stage, Stage::Pending(_)).then(|| state.clone());
         let (before, was_running) = (state.phase(), state.pod.marks.running_at);
         let step = step(&self.step, state, event, now);
         slot.state = step.next;

@@ -15,7 +15,7 @@ use line::{Line, Next, Ticket};
 use super::core::{Core, Key};
 use super::governor::{Class, Turn};
 use crate::ids::LaunchToken;
-use crate::machine::{Phase, elapsed};
+use crate::machine::{Phase, after, elapsed};
 
 /// How waiting for a launch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,8 +188,7 @@ impl Core {
         }
         // Tickets are in the order in which they were given out, so the first is late first.
         let first = state.waiting.first_key_value();
-        let late =
-            first.map(|(_, waiting)| waiting.joined_at.checked_add(patience).unwrap_or(Timestamp::MAX));
+        let late = first.map(|(_, waiting)| after(waiting.joined_at, patience));
         loop {
             if state.under_way >= self.config.launches.max(1) {
                 return late;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use crate::ids::{CellName, InstanceId, LaunchToken, OfferingId};
+use crate::ids::{CellName, InstanceId, LaunchToken};
 use crate::model::CellRecord;
 use crate::runtime::CellEndpoint;
 
@@ -36,13 +34,6 @@ pub enum Action {
     },
     /// Run the sizer: answers `Placed`, `NoFit` or `OfferingsFailed`.
     Place,
-    /// Let no pod try this offering before a time.
-    Avoid {
-        /// The offering.
-        offering: OfferingId,
-        /// Until when.
-        until: Timestamp,
-    },
     /// Launch for this record: answers `Launched`.
     Launch(Arc<CellRecord>),
     /// List by token: answers `Found`.

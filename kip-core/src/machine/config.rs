@@ -64,8 +64,8 @@ pub struct StepConfig {
     pub release_patience: Duration,
     /// Between placements of a pod that nothing fits. New offerings are tried at once. Default 60 s.
     pub no_fit_retry: Duration,
-    /// How long an offering without capacity is avoided. Default 3 minutes.
-    pub avoid_capacity: Duration,
+    /// How long an offering whose instance was taken back is avoided by the same pod. Default 3 minutes.
+    pub avoid_interrupted: Duration,
     /// How long an offering whose instance did not boot is avoided by the same pod. Default 10 minutes.
     pub avoid_boot_failure: Duration,
     /// Between attempts after the infrastructure failed. Default 5 s growing to 5 minutes.
@@ -105,7 +105,7 @@ impl StepConfig {
             publish_patience: Duration::from_secs(30),
             release_patience: Duration::from_secs(30),
             no_fit_retry: MINUTE,
-            avoid_capacity: MINUTE.saturating_mul(3),
+            avoid_interrupted: MINUTE.saturating_mul(3),
             avoid_boot_failure: MINUTE.saturating_mul(10),
             retry: Backoff::new(Duration::from_secs(5), MINUTE.saturating_mul(5)),
             boot_attempts: 5,

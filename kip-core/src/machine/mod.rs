@@ -28,8 +28,7 @@ mod wake;
 
 pub use action::{Action, Notice};
 pub use backoff::Backoff;
-#[cfg(feature = "driver")]
-pub(crate) use backoff::elapsed;
+pub(crate) use backoff::{after, elapsed};
 pub use config::{Identity, StepConfig};
 pub use edges::{EDGES, Edge, Phase, diagram};
 pub use event::{Event, Failure};

@@ -29,7 +29,6 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -41,6 +40,7 @@ pub use suspects::{Suspect, Suspects};
 pub use world::{KnownCell, World};
 
 use crate::ids::{CellName, InstanceId, PodRef, PodUid};
+use crate::machine::elapsed;
 use crate::model::{CellPhase, CellRecord, DamagedCell, Instance, InstancePhase, StoredCell};
 use claims::Claims;
 
@@ -354,9 +354,4 @@ fn is_leaving(instance: &Instance) -> bool {
         instance.phase,
         InstancePhase::Terminating | InstancePhase::Terminated
     )
-}
-
-/// Time from one moment to another; zero when clocks disagree about the order.
-fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
 }

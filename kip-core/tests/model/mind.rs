@@ -378,7 +378,7 @@ impl Mind {
             Action::Publish => Do::Publish,
             Action::Release => Do::Release,
             Action::Forget => Do::Forget,
-            Action::Avoid { .. } | Action::Notify(_) | Action::Ignored(_) => return None,
+            Action::Notify(_) | Action::Ignored(_) => return None,
             other => panic!("the model does not know the action {other:?}"),
         })
     }

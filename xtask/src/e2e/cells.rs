@@ -242,7 +242,7 @@ fn definition(world: &mut World) -> Result<()> {
     world.controller()?.stop()?;
     world.api.patch(DEFINITION, MERGE, &mark("1"))?.ok()?;
     world.controller()?.start()?;
-    if world.has_rbac()? {
+    if world.enforces_rbac() {
         // It may not upgrade it, so it says who may, and how.
         let status = world.controller()?.wait_end(PATIENCE)?;
         ensure!(status.code() == Some(1), "it ended with {status}");

@@ -37,11 +37,8 @@ impl Controller {
         let program = build::binary("kip")?;
         let folder = world.folder();
         let base = paths::workspace().join("kustomize/base");
-        let has_rbac = world.has_rbac()?;
         for file in ["namespace.yaml", "serviceaccount.yaml", "rbac.yaml"] {
-            if has_rbac || file != "rbac.yaml" {
-                world.kubectl_ok(&["apply", "-f", &base.join(file).display().to_string()])?;
-            }
+            world.kubectl_ok(&["apply", "-f", &base.join(file).display().to_string()])?;
         }
         let definition = folder.join("crd.yaml");
         std::fs::write(&definition, read(&mut cmd(&program, ["crd"]))?)

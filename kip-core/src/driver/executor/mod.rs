@@ -95,8 +95,6 @@ impl Core {
             }
             Action::Remove { cell } => return self.remove(key, &cell).await,
             Action::Place => self.place(key),
-            // What a launch taught is remembered where its answer came in, for all pods and for as long as it is worth.
-            Action::Avoid { .. } => {}
             Action::Launch(record) => self.launch(key, record),
             Action::Find { attempt, token } => {
                 self.call(key, move |core| async move {

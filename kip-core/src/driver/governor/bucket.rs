@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::machine::after;
+
 /// When a call may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::driver) enum Turn {
@@ -142,10 +144,6 @@ impl Bucket {
         self.prune(now);
         u32::try_from(self.sent.len()).map_or(FASTEST, f64::from).max(1.0)
     }
-}
-
-fn after(at: Timestamp, delay: Duration) -> Timestamp {
-    at.checked_add(delay).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

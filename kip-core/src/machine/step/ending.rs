@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Turn;
-use super::running::ended_phase;
+use super::running::{Told, ended_phase};
 use crate::error::{ErrorKind, Retry};
 use crate::machine::action::Action;
 use crate::machine::backoff::{after, elapsed};
@@ -23,7 +23,7 @@ impl Turn<'_> {
         &mut self,
         cell: Cell,
         address: Option<IpAddr>,
-        link: Link,
+        told: Told,
         cause: DrainCause,
     ) -> Draining {
         let kill_at = match &self.pod.wanted {
@@ -35,12 +35,12 @@ impl Turn<'_> {
         let mut s = Draining {
             cell,
             address,
-            link,
+            link: told.link,
             cause,
             kill_at,
             deadline: after(kill_at, self.cfg.stop_margin),
             stop: Call::Idle,
-            is_deploying: false,
+            is_deploying: told.is_deploying,
         };
         self.send_stop(&mut s, 0);
         s
@@ -114,10 +114,7 @@ impl Turn<'_> {
                 return self.leave_draining(s);
             }
             Err(_) => {
-                s.stop = Call::RepeatAt {
-                    tries: tries + 1,
-                    at: after(self.now, self.cfg.stop_retry.delay(tries + 1)),
-                };
+                s.stop = self.again(self.cfg.stop_retry, tries, Duration::ZERO);
             }
         }
         Stage::Draining(s)
@@ -266,11 +263,7 @@ impl Turn<'_> {
                 s.problem = Some(failure.message);
             }
         }
-        let wait = self.cfg.terminate_repeat.delay(tries + 1).max(hint);
-        s.call = Call::RepeatAt {
-            tries: tries + 1,
-            at: after(self.now, wait),
-        };
+        s.call = self.again(self.cfg.terminate_repeat, tries, hint);
         Stage::Terminating(s)
     }
 

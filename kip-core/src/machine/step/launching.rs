@@ -90,11 +90,6 @@ impl Turn<'_> {
             s.discard = true;
         } else if failure.retry == Retry::Elsewhere {
             // For how long nobody is placed there again is remembered for all pods, by the driver.
-            let until = after(self.now, self.cfg.avoid_capacity);
-            self.act(Action::Avoid {
-                offering: s.record.offering.clone(),
-                until,
-            });
             if !s.ambiguous {
                 return self.no_instance(&s, None);
             }

@@ -8,14 +8,15 @@ mod starting;
 mod waiting;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::action::{Action, Notice};
-use super::backoff::after;
+use super::backoff::{Backoff, after};
 use super::config::StepConfig;
 use super::event::Event;
-use super::state::{Pod, PodState, Release, Stage, Verdict, Waiting, Wanted};
+use super::state::{Call, Pod, PodState, Release, Stage, Verdict, Waiting, Wanted};
 use super::wake;
 use crate::model::{CellRecord, PodPhase, RuntimeReport};
 
@@ -257,6 +258,15 @@ impl Turn<'_> {
 
     fn is_published(&self) -> bool {
         !self.visible && self.pod.published >= self.pod.revision
+    }
+
+    /// A call that failed once more, to be repeated after the curve's delay, and not before the peer's hint.
+    fn again(&self, curve: Backoff, tries: u32, hint: Duration) -> Call {
+        let tries = tries + 1;
+        Call::RepeatAt {
+            tries,
+            at: after(self.now, curve.delay(tries).max(hint)),
+        }
     }
 
     fn act(&mut self, action: Action) {

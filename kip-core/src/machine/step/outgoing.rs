@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::Turn;
-use super::running::ended_phase;
+use super::running::{Told, ended_phase};
 use crate::error::{ErrorKind, Retry};
 use crate::machine::action::Action;
 use crate::machine::backoff::{after, elapsed};
@@ -22,7 +23,7 @@ impl Turn<'_> {
         &mut self,
         cell: Cell,
         address: Option<IpAddr>,
-        told: Option<Link>,
+        told: Option<Told>,
         last: Timestamp,
         why: String,
     ) -> Stage {
@@ -39,13 +40,16 @@ impl Turn<'_> {
             why: why.clone(),
             kill_at,
             deadline: after(kill_at, self.cfg.stop_margin),
-            link: told.unwrap_or(Link::Down {
-                tries: 0,
-                redial_at: Timestamp::MAX,
-                problem: String::new(),
-            }),
+            is_deploying: told.as_ref().is_some_and(|told| told.is_deploying),
+            link: told.map_or_else(
+                || Link::Down {
+                    tries: 0,
+                    redial_at: Timestamp::MAX,
+                    problem: String::new(),
+                },
+                |told| told.link,
+            ),
             stop: Call::Idle,
-            is_deploying: false,
             has_ended,
             terminating_since: None,
             terminate: Call::Idle,
@@ -163,7 +167,7 @@ impl Turn<'_> {
                     self.pod.outgoing = Some(old);
                     return;
                 };
-                let mut hint = std::time::Duration::ZERO;
+                let mut hint = Duration::ZERO;
                 match result {
                     Ok(()) => old.accepted = true,
                     // Only now its id may be forgotten.
@@ -178,10 +182,7 @@ impl Turn<'_> {
                         }
                     }
                 }
-                old.terminate = Call::RepeatAt {
-                    tries: tries + 1,
-                    at: after(self.now, self.cfg.terminate_repeat.delay(tries + 1).max(hint)),
-                };
+                old.terminate = self.again(self.cfg.terminate_repeat, tries, hint);
             }
             Event::Wanted { .. }
             | Event::Placed(_)
@@ -229,10 +230,7 @@ impl Turn<'_> {
             // The agent has no such pod, and no deploy is on its way: there is nothing to wait for.
             Err(failure) if failure.kind == ErrorKind::NotFound && !old.is_deploying => old.has_ended = true,
             Err(_) => {
-                old.stop = Call::RepeatAt {
-                    tries: tries + 1,
-                    at: after(self.now, self.cfg.stop_retry.delay(tries + 1)),
-                };
+                old.stop = self.again(self.cfg.stop_retry, tries, Duration::ZERO);
             }
         }
     }

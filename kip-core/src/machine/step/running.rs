@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -15,6 +16,24 @@ use crate::machine::state::{
 };
 use crate::machine::status;
 use crate::model::{Instance, PodPhase, RuntimeReport};
+
+/// How an agent stands that was told to run the pod.
+pub(super) struct Told {
+    /// The connection to it.
+    pub(super) link: Link,
+    /// Whether a deploy is still under way.
+    pub(super) is_deploying: bool,
+}
+
+impl Told {
+    /// No deploy is under way.
+    fn before(link: Link) -> Self {
+        Self {
+            link,
+            is_deploying: false,
+        }
+    }
+}
 
 impl Turn<'_> {
     pub(super) fn run(&mut self, cell: Cell, address: IpAddr) -> Stage {
@@ -56,7 +75,7 @@ impl Turn<'_> {
         }
         let has_ended = self.pod.report.as_ref().is_some_and(|report| report.finished);
         if let (Some(cause), false) = (self.why_drain(), has_ended) {
-            return Stage::Draining(self.drain(s.cell, s.address, s.link, cause));
+            return Stage::Draining(self.drain(s.cell, s.address, Told::before(s.link), cause));
         }
         if self.pod.must_end() {
             return self.terminate(s.cell, After::Finish);
@@ -124,10 +143,7 @@ impl Turn<'_> {
         };
         s.update = match result {
             Ok(()) => Call::Done,
-            Err(_) => Call::RepeatAt {
-                tries: tries + 1,
-                at: after(self.now, self.cfg.deploy_retry.delay(tries + 1)),
-            },
+            Err(_) => self.again(self.cfg.deploy_retry, tries, Duration::ZERO),
         };
         Stage::Running(s)
     }
@@ -283,12 +299,14 @@ impl Turn<'_> {
                 self.interrupt(s.cell, Some(s.address), None, deadline, reason)
             }
             Stage::Deploying(s) if is_ours(&s.cell) && self.pod.may_run() => {
-                let is_deploying = matches!(s.deploy, Call::InFlight { .. });
-                let stage = self.interrupt(s.cell, Some(s.address), Some(s.link), deadline, reason);
-                self.note_deploying(stage, is_deploying)
+                let told = Told {
+                    link: s.link,
+                    is_deploying: matches!(s.deploy, Call::InFlight { .. }),
+                };
+                self.interrupt(s.cell, Some(s.address), Some(told), deadline, reason)
             }
             Stage::Running(s) if is_ours(&s.cell) && self.pod.may_run() => {
-                self.interrupt(s.cell, s.address, Some(s.link), deadline, reason)
+                self.interrupt(s.cell, s.address, Some(Told::before(s.link)), deadline, reason)
             }
             Stage::Pending(_)
             | Stage::Launching(_)
@@ -303,22 +321,12 @@ impl Turn<'_> {
         }
     }
 
-    /// Notes that a deploy was under way when the cell was interrupted.
-    fn note_deploying(&mut self, mut stage: Stage, is_deploying: bool) -> Stage {
-        if let Stage::Draining(s) = &mut stage {
-            s.is_deploying = is_deploying;
-        } else if let Some(old) = &mut self.pod.outgoing {
-            old.is_deploying = is_deploying;
-        }
-        stage
-    }
-
-    /// The cloud takes the instance back. `told` is the connection to an agent that was told to run the pod, if one was.
+    /// The cloud takes the instance back. `told` is how an agent stands that was told to run the pod, if one was.
     fn interrupt(
         &mut self,
         cell: Cell,
         address: Option<IpAddr>,
-        told: Option<Link>,
+        told: Option<Told>,
         deadline: Timestamp,
         reason: String,
     ) -> Stage {
@@ -328,15 +336,15 @@ impl Turn<'_> {
             .checked_sub(self.cfg.interruption_margin)
             .unwrap_or(self.now);
         // What is taken back here is likely to be taken back again.
-        let until = after(self.now, self.cfg.avoid_capacity);
+        let until = after(self.now, self.cfg.avoid_interrupted);
         self.pod.avoid.until(cell.record.offering.clone(), until);
         if self.pod.outgoing.is_none() && (told.is_none() || self.pod.is_restartable()) {
             return self.replace(cell, address, told, last, why);
         }
-        let Some(link) = told else {
+        let Some(told) = told else {
             return self.fail_cell(cell, SetbackKind::Interrupted, why);
         };
-        let mut s = self.drain(cell, address, link, DrainCause::Interrupted(reason));
+        let mut s = self.drain(cell, address, told, DrainCause::Interrupted(reason));
         self.shorten(&mut s, last);
         Stage::Draining(s)
     }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Turn;
+use super::running::Told;
 use crate::error::{ErrorKind, Retry};
 use crate::machine::action::Action;
 use crate::machine::backoff::{after, elapsed};
 use crate::machine::event::Failure;
 use crate::machine::state::{
-    After, Booting, Call, Cell, Connecting, Deploying, DrainCause, Draining, Link, Setback, SetbackKind,
-    Stage, Verdict,
+    After, Booting, Call, Cell, Connecting, Deploying, DrainCause, Link, Setback, SetbackKind, Stage, Verdict,
 };
 use crate::model::{CellPhase, Instance, InstancePhase, PodPhase, RuntimeReport};
 use crate::runtime::CellEndpoint;
@@ -162,11 +162,11 @@ impl Turn<'_> {
 
     pub(super) fn advance_deploying(&mut self, mut s: Deploying) -> Stage {
         if let Some(cause) = self.why_drain() {
-            let is_deploying = matches!(s.deploy, Call::InFlight { .. });
-            return Stage::Draining(Draining {
-                is_deploying,
-                ..self.drain(s.cell, Some(s.address), s.link, cause)
-            });
+            let told = Told {
+                link: s.link,
+                is_deploying: matches!(s.deploy, Call::InFlight { .. }),
+            };
+            return Stage::Draining(self.drain(s.cell, Some(s.address), told, cause));
         }
         if self.pod.must_end() {
             return self.terminate(s.cell, After::Finish);
@@ -203,10 +203,7 @@ impl Turn<'_> {
         }
         if s.deploy == Call::Done && report.pod_uid.is_empty() {
             // Accepted, and still without it: the agent lost it, or this report is older than the deploy. Telling it twice is harmless.
-            s.deploy = Call::RepeatAt {
-                tries: 1,
-                at: after(self.now, self.cfg.deploy_retry.delay(1)),
-            };
+            s.deploy = self.again(self.cfg.deploy_retry, 0, Duration::ZERO);
         }
         Stage::Deploying(s)
     }
@@ -245,10 +242,7 @@ impl Turn<'_> {
                 });
             }
             Err(failure) => {
-                s.deploy = Call::RepeatAt {
-                    tries: tries + 1,
-                    at: after(self.now, self.cfg.deploy_retry.delay(tries + 1)),
-                };
+                s.deploy = self.again(self.cfg.deploy_retry, tries, Duration::ZERO);
                 self.visible = true;
                 s.problem = Some(failure.message);
             }
