@@ -257,6 +257,34 @@ const ROWS: &[Row] = &[
         is_place,
     ),
     (
+        "a boot interrupted once more is not paid for again at once",
+        || taken_back_twice(booting()),
+        interruption,
+        Phase::BackingOff,
+        is_publish,
+    ),
+    (
+        "nor is a cell nobody told anything",
+        || taken_back_twice(connecting()),
+        interruption,
+        Phase::BackingOff,
+        is_terminate,
+    ),
+    (
+        "nor is one that was being told",
+        || taken_back_twice(deploying()),
+        interruption,
+        Phase::BackingOff,
+        is_stop,
+    ),
+    (
+        "nor is one whose pod never came to run",
+        || taken_back_twice(running()),
+        interruption,
+        Phase::BackingOff,
+        is_stop,
+    ),
+    (
         "a pod that has ended is left without instance",
         || booting().on(gone()).after(60).on(Event::Woke),
         || terminated(Err(ErrorKind::NotFound)),
@@ -341,6 +369,30 @@ fn a_pod_that_ends_by_itself_while_it_is_interrupted_is_not_run_again() {
     let life = replacement_is_up().on(reported(report(Some(0), "p")));
     assert_eq!(life.phase(), Phase::Terminating);
     assert_eq!(project(&life.state).phase, PodPhase::Succeeded);
+}
+
+#[test]
+fn a_deletion_whose_time_is_up_does_not_hold_an_interrupted_cell_back_for_ever() {
+    let mut life = replacement_is_up().on(deleted(50));
+    assert!(
+        life.asks_for(is_stop),
+        "the shorter grace counts: {:?}",
+        life.actions
+    );
+    let deadline = |life: &Life| life.state.pod.outgoing.as_ref().expect("it drains").deadline;
+    let first = deadline(&life);
+    for _ in 0..5 {
+        life = life.after(1).on(Event::Stopped {
+            attempt: 1,
+            result: Ok(()),
+        });
+        assert!(
+            !life.asks_for(is_stop),
+            "it was told already: {:?}",
+            life.actions
+        );
+        assert_eq!(deadline(&life), first, "or its instance is never terminated");
+    }
 }
 
 #[test]

@@ -97,6 +97,7 @@ pub const EDGES: &[Edge] = &[
     edge(Phase::Launching, Phase::Finished, "ended without instance"),
     edge(Phase::Booting, Phase::Connecting, "address known"),
     edge(Phase::Booting, Phase::Pending, "interrupted, replaced at once"),
+    edge(Phase::Booting, Phase::BackingOff, "interrupted again and again"),
     edge(
         Phase::Booting,
         Phase::Terminating,
@@ -115,6 +116,7 @@ pub const EDGES: &[Edge] = &[
         "deadline, instance lost, or not wanted",
     ),
     edge(Phase::Connecting, Phase::Pending, "interrupted, replaced at once"),
+    edge(Phase::Connecting, Phase::BackingOff, "interrupted again and again"),
     edge(Phase::Deploying, Phase::Running, "agent has the pod"),
     edge(Phase::Deploying, Phase::Draining, "to be stopped"),
     edge(
@@ -123,7 +125,9 @@ pub const EDGES: &[Edge] = &[
         "deadline, instance lost, or ended",
     ),
     edge(Phase::Deploying, Phase::Pending, "interrupted, replaced at once"),
+    edge(Phase::Deploying, Phase::BackingOff, "interrupted again and again"),
     edge(Phase::Running, Phase::Pending, "interrupted, replaced at once"),
+    edge(Phase::Running, Phase::BackingOff, "interrupted again and again"),
     edge(Phase::Running, Phase::Deploying, "agent lost the pod"),
     edge(Phase::Running, Phase::Draining, "to be stopped"),
     edge(

@@ -184,6 +184,11 @@ pub fn replacement_is_up() -> Life {
         .on(launched_again())
         .on(reported_by(2, Arc::new(RuntimeReport::default())))
 }
+/// Two instances before this one were taken back, and the pod has never run.
+pub fn taken_back_twice(mut life: Life) -> Life {
+    life.state.pod.failures = 2;
+    life.after(60)
+}
 pub fn interrupted_again() -> Life {
     let life = connecting()
         .after(60)

@@ -72,8 +72,10 @@ impl Turn<'_> {
         let Some(mut old) = self.pod.outgoing.take() else {
             return;
         };
+        // Only ever brought forward: a grace period that is over would else be over anew with each event, and never end.
         if let Wanted::Deleted { deadline } = self.pod.wanted
             && deadline < old.kill_at
+            && self.now < old.kill_at
         {
             old.kill_at = deadline.max(self.now);
             old.deadline = after(old.kill_at, self.cfg.stop_margin);
