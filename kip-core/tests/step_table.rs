@@ -386,11 +386,7 @@ fn a_deletion_whose_time_is_up_does_not_hold_an_interrupted_cell_back_for_ever()
             attempt: 1,
             result: Ok(()),
         });
-        assert!(
-            !life.asks_for(is_stop),
-            "it was told already: {:?}",
-            life.actions
-        );
+        assert!(!life.asks_for(is_stop), "it was told already: {:?}", life.actions);
         assert_eq!(deadline(&life), first, "or its instance is never terminated");
     }
 }

@@ -33,9 +33,12 @@ pub(super) type Key = PodUid;
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) state: PodState,
-    pub(super) inbox: VecDeque<Event>,
+    /// Each with the time at which it came: it may wait here for as long as the store does not answer.
+    pub(super) inbox: VecDeque<(Timestamp, Event)>,
     /// The record as it was last stored, with the store's version; None when it never was, or was removed.
     pub(super) stored: Option<Arc<CellRecord>>,
+    /// When the store was asked that last showed this record to stand; None when it was not asked since it was taken over.
+    pub(super) confirmed_at: Option<Timestamp>,
     /// The state before the step that is being carried out: put back if what the step decided cannot be stored and is given up.
     pub(super) before: Option<PodState>,
     /// When the source last said that the pod is to run.
@@ -54,6 +57,7 @@ impl Slot {
             state,
             inbox: VecDeque::new(),
             stored,
+            confirmed_at: None,
             before: None,
             heard_at: None,
             is_doubtful: false,
@@ -282,6 +286,7 @@ impl Core {
 
     /// Puts an event into a machine's inbox. Nothing happens when the machine was forgotten.
     pub(super) fn deliver(&self, key: &Key, event: Event) {
+        let now = self.clock.now();
         {
             let mut slots = self.slots();
             let Some(slot) = slots.get_mut(key) else {
@@ -289,13 +294,13 @@ impl Core {
             };
             // A report is always whole, so a newer one replaces an older one that was not read yet: the inbox stays short even while
             // the store does not answer.
-            if let (Event::Reported { attempt, .. }, Some(Event::Reported { attempt: waiting, .. })) =
+            if let (Event::Reported { attempt, .. }, Some((_, Event::Reported { attempt: waiting, .. }))) =
                 (&event, slot.inbox.back())
                 && attempt == waiting
             {
                 slot.inbox.pop_back();
             }
-            slot.inbox.push_back(event);
+            slot.inbox.push_back((now, event));
         }
         self.queue.push(key.clone());
     }
@@ -342,7 +347,13 @@ impl Core {
         let now = self.clock.now();
         let mut slots = self.slots();
         let slot = slots.get_mut(key)?;
-        let event = slot.inbox.pop_front()?;
+        let (came_at, event) = slot.inbox.pop_front()?;
+        // That the provider knows no such instance proves less the earlier it was said.
+        let now = if event.is_of_provider() {
+            came_at.min(now)
+        } else {
+            now
+        };
         let name = event.name();
         // The placeholder is never seen: the lock is held until the next state is in place.
         let placeholder = PodState::new(slot.state.pod.reference.clone(), now);

@@ -10,6 +10,7 @@ mod clock;
 mod config;
 mod core;
 mod executor;
+mod fence;
 mod governor;
 mod handle;
 mod launch_queue;

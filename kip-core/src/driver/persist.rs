@@ -11,7 +11,7 @@ use super::core::{Core, Key, Slot};
 use super::source::{PodNotice, Presence};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::ids::{CellName, PodUid};
-use crate::machine::{Event, Release, Stage, Wanted, elapsed, recover};
+use crate::machine::{Event, Release, Stage, Wanted, recover};
 use crate::model::{CellPhase, CellRecord, DamagedCell, StoredCell};
 
 /// What became of one attempt to store a record.
@@ -65,7 +65,8 @@ impl Core {
             is_told: false,
         };
         loop {
-            match self.outdates(key, record, &saving).await {
+            let asked_at = self.clock.now();
+            match self.outdates(key, record, saving.basis.as_deref()).await {
                 Ok(None) => {}
                 Ok(Some(presence)) => {
                     tracing::warn!(cell = %record.name, pod = %record.pod, ?presence, "the pod is not to run any more; nothing is launched");
@@ -87,6 +88,7 @@ impl Core {
             {
                 Ok(Saved::Stored(stored)) => {
                     self.stored(key, *stored);
+                    self.confirmed(key, asked_at);
                     if let Some(found) = saving.found {
                         self.restored(key, record, &found).await;
                     }
@@ -217,11 +219,6 @@ impl Core {
         Ok(matches!(presence, Presence::Wanted | Presence::Deleting))
     }
 
-    async fn presence(&self, record: &CellRecord) -> Result<Presence> {
-        let presence = self.source.presence(&record.pod);
-        within(self.config.call_timeout, "read pod", presence).await
-    }
-
     pub(super) fn stored(&self, key: &Key, stored: CellRecord) {
         if let Some(slot) = self.slots().get_mut(key) {
             slot.stored = Some(Arc::new(stored));
@@ -309,25 +306,6 @@ impl Core {
         self.publish(key);
     }
 
-    /// Whether the record in the store is the one our decisions were made upon. If it is not it is read again, and followed, before the
-    /// pod's next step.
-    pub(super) async fn is_unfenced(self: &Arc<Self>, key: &Key) -> Result<bool> {
-        let found = self.read_record(&CellName::of_pod(key)).await?;
-        let Some(ours) = self.slots().get(key).map(|slot| slot.stored.clone()) else {
-            return Ok(true);
-        };
-        let is_ours = match (found, ours) {
-            (Found::Sound(theirs), Some(ours)) => is_same(&theirs, &ours),
-            (Found::Sound(_), None) => false,
-            // Removed or changed by hand: nobody decided anything.
-            (Found::Missing | Found::Damaged(_) | Found::Elsewhere(_), _) => true,
-        };
-        if !is_ours {
-            self.doubt(key);
-        }
-        Ok(is_ours)
-    }
-
     /// The record was removed, and so was the pod: there is nobody to store for. What remains to be done is to see the instance off;
     /// should this controller die meanwhile, its tags tell the next one that nobody claims it.
     fn go_on_without(self: &Arc<Self>, key: &Key, record: &Arc<CellRecord>) -> bool {
@@ -352,7 +330,7 @@ impl Core {
             return true;
         };
         let is_intent = record.phase == CellPhase::Launching && record.instance.is_none();
-        if !is_intent || !slot.inbox.iter().any(is_end) {
+        if !is_intent || !slot.inbox.iter().any(|(_, event)| is_end(event)) {
             return false;
         }
         slot.put_back()
@@ -362,18 +340,6 @@ impl Core {
         if let Some(slot) = self.slots().get_mut(key) {
             slot.put_back();
         }
-    }
-
-    /// How a pod stands that a first record is about to be made for, if it is not to run any more. Nobody else's record stands in the way of one that is
-    /// made by a controller that was away, so what the source said a while ago is not taken for true: the pod is read.
-    async fn outdates(&self, key: &Key, record: &CellRecord, saving: &Saving) -> Result<Option<Presence>> {
-        let heard_at = self.slots().get(key).and_then(|slot| slot.heard_at);
-        let is_fresh = heard_at.is_some_and(|at| elapsed(at, self.clock.now()) < FRESH);
-        if is_fresh || saving.basis.is_some() || record.phase != CellPhase::Launching {
-            return Ok(None);
-        }
-        let presence = self.presence(record).await?;
-        Ok((presence != Presence::Wanted).then_some(presence))
     }
 
     /// Reads a record again that a sweep found to differ from memory, and restores or follows it.
@@ -475,9 +441,6 @@ impl Core {
     }
 }
 
-/// So young a word of the source is taken for true without asking: no round trip for a pod that has just come.
-const FRESH: Duration = Duration::from_secs(5);
-
 impl Slot {
     /// Puts the state back in which the step that is being carried out found it. False when that is not known.
     fn put_back(&mut self) -> bool {
@@ -508,13 +471,14 @@ pub(super) fn gone() -> Event {
 }
 
 fn is_end(event: &Event) -> bool {
-    matches!(
-        event,
-        Event::Wanted {
-            wanted: Wanted::Deleted { .. } | Wanted::Gone,
-            ..
-        }
-    )
+    event.is_deletion()
+        || matches!(
+            event,
+            Event::Wanted {
+                wanted: Wanted::Gone,
+                ..
+            }
+        )
 }
 
 fn version_of(record: Option<&CellRecord>) -> String {
@@ -522,7 +486,7 @@ fn version_of(record: Option<&CellRecord>) -> String {
 }
 
 /// Whether two records say the same: marks and words for people decide nothing.
-fn is_same(one: &CellRecord, other: &CellRecord) -> bool {
+pub(super) fn is_same(one: &CellRecord, other: &CellRecord) -> bool {
     one.token == other.token && one.issued_at == other.issued_at && one.seal() == other.seal()
 }
 

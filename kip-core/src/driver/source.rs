@@ -105,7 +105,9 @@ pub enum Presence {
 /// `DriverHandle`.
 ///
 /// # Guarantees an implementer gives
-/// Every call is safe to repeat. `publish` writes only what changed. A pod that no longer exists is success.
+/// Every call is safe to repeat. `publish` writes only what changed. A pod that no longer exists is success. What was published last stands:
+/// when somebody else writes over it, a controller that was cut off for example, the source puts it right by itself, as the driver publishes
+/// only what changes.
 #[async_trait]
 pub trait PodSource: fmt::Debug + Send + Sync + 'static {
     /// The pod with everything resolved, for the cell it will run on. Called just before deploy and before each update.

@@ -116,7 +116,11 @@ pub const EDGES: &[Edge] = &[
         "deadline, instance lost, or not wanted",
     ),
     edge(Phase::Connecting, Phase::Pending, "interrupted, replaced at once"),
-    edge(Phase::Connecting, Phase::BackingOff, "interrupted again and again"),
+    edge(
+        Phase::Connecting,
+        Phase::BackingOff,
+        "interrupted again and again",
+    ),
     edge(Phase::Deploying, Phase::Running, "agent has the pod"),
     edge(Phase::Deploying, Phase::Draining, "to be stopped"),
     edge(

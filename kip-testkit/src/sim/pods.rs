@@ -1,8 +1,8 @@
 //! Pods as they truly are, and the source that tells controllers of them: stands in for Kubernetes behind the driver's own traits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -73,6 +73,7 @@ pub(super) struct Audience(Mutex<Vec<Listener>>);
 #[derive(Debug)]
 struct Listener {
     port: Arc<Port>,
+    source: Arc<SimSource>,
     handle: DriverHandle,
     known: BTreeSet<PodUid>,
     /// Told nothing since it was cut off: told everything anew when it is back.
@@ -85,9 +86,11 @@ impl Audience {
     }
 
     /// Tells a controller of all pods, and from now on of every change.
-    pub(super) fn join(&self, port: &Arc<Port>, handle: DriverHandle) {
+    pub(super) fn join(&self, source: Arc<SimSource>, handle: DriverHandle) {
+        let port = Arc::clone(&source.port);
         let mut listener = Listener {
-            port: Arc::clone(port),
+            port: Arc::clone(&port),
+            source,
             handle,
             known: BTreeSet::new(),
             is_behind: false,
@@ -109,6 +112,15 @@ impl Audience {
                 listener.is_behind = true;
             } else {
                 listener.tell(uid, false, is_refresh);
+            }
+        }
+    }
+
+    /// Shows what is published to every controller that can see it: whoever said otherwise puts it right.
+    pub(super) fn show(&self) {
+        for listener in self.locked().iter() {
+            if !listener.port.is_cut() {
+                listener.source.heal();
             }
         }
     }
@@ -197,11 +209,104 @@ pub(super) fn remove(world: &World, audience: &Audience, name: &str) {
     }
 }
 
+/// How long a status that another controller wrote over stays so at least: as with the Kubernetes source, or two would write without end.
+const HEAL_PACE: Duration = Duration::from_secs(10);
+
 /// The source as one controller sees it.
 #[derive(Debug)]
 pub(super) struct SimSource {
     pub(super) port: Arc<Port>,
-    pub(super) audience: Arc<Audience>,
+    audience: Arc<Audience>,
+    this: Weak<Self>,
+    said: Mutex<BTreeMap<PodUid, Said>>,
+}
+
+/// What a controller says of a pod.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    /// What it published last.
+    last: Option<PodReport>,
+    /// It was written over, and is about to be written again.
+    is_healing: bool,
+    /// One write after the other: what was said last is what stands.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl SimSource {
+    pub(super) fn new(port: Arc<Port>, audience: Arc<Audience>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            port,
+            audience,
+            this: Weak::clone(this),
+            said: Mutex::default(),
+        })
+    }
+
+    fn said(&self) -> std::sync::MutexGuard<'_, BTreeMap<PodUid, Said>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this controller published and somebody wrote over is written again after a while.
+    fn heal(&self) {
+        let mut said = self.said();
+        let world = self.port.world.lock();
+        let overwritten = said.iter_mut().filter(|(uid, said)| {
+            let pod = world.pods.get(uid);
+            !said.is_healing && pod.is_some_and(|pod| pod.ended_at.is_none() && pod.report != said.last)
+        });
+        for (uid, said) in overwritten {
+            let Some(this) = self.this.upgrade() else { return };
+            said.is_healing = true;
+            let uid = uid.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(HEAL_PACE).await;
+                // One that fails is tried again when it is seen again.
+                let _ = this.write(&uid).await;
+                if let Some(said) = this.said().get_mut(&uid) {
+                    said.is_healing = false;
+                }
+            });
+        }
+    }
+
+    /// Writes what is to be said of a pod now.
+    async fn write(&self, pod: &PodUid) -> Result<()> {
+        let turn = self.said().get(pod).map(|said| Arc::clone(&said.turn));
+        let Some(turn) = turn else { return Ok(()) };
+        let _turn = turn.lock().await;
+        let last = self.said().get(pod).and_then(|said| said.last.clone());
+        let Some(report) = last else { return Ok(()) };
+        let uid = pod.clone();
+        let subject = format!("{pod} {:?}/{} {:?}", report.phase, report.reason, report.message);
+        let effect = move |state: &mut super::world::State, at: super::world::At| {
+            let Some(pod) = state.pods.get(&uid) else {
+                return Ok(());
+            };
+            if pod.ended_at.is_some() || pod.report.as_ref() == Some(&report) {
+                return Ok(());
+            }
+            // As the Kubernetes source: what runs is not reported as pending only because a new controller has not heard of it yet.
+            let is_unheard =
+                report.phase == PodPhase::Pending && report.runtime.is_none() && report.unheard.is_some();
+            if is_unheard && pod.phase() == Some(PodPhase::Running) {
+                return Ok(());
+            }
+            state.judge_publish(&uid, &report, at);
+            if let Some(pod) = state.pods.get_mut(&uid) {
+                pod.has_run |= report.phase == PodPhase::Running;
+                if matches!(report.phase, PodPhase::Failed | PodPhase::Succeeded) {
+                    pod.ended_at = Some(at.ms);
+                    pod.ended_by = at.life;
+                }
+                pod.report = Some(report);
+            }
+            Ok(())
+        };
+        self.port
+            .world
+            .call(&self.port, Op::Publish, subject, effect)
+            .await
+    }
 }
 
 #[async_trait]
@@ -229,39 +334,9 @@ impl PodSource for SimSource {
     }
 
     async fn publish(&self, pod: &PodUid, report: &PodReport) -> Result<()> {
-        let (uid, report) = (pod.clone(), report.clone());
-        let subject = format!("{pod} {:?}/{} {:?}", report.phase, report.reason, report.message);
-        let is_end = matches!(report.phase, PodPhase::Failed | PodPhase::Succeeded);
-        let effect = move |state: &mut super::world::State, at: super::world::At| {
-            let Some(pod) = state.pods.get(&uid) else {
-                return Ok(());
-            };
-            if pod.ended_at.is_some() || pod.report.as_ref() == Some(&report) {
-                return Ok(());
-            }
-            // As the Kubernetes source: what runs is not reported as pending only because a new controller has not heard of it yet.
-            let is_unheard =
-                report.phase == PodPhase::Pending && report.runtime.is_none() && report.unheard.is_some();
-            if is_unheard && pod.phase() == Some(PodPhase::Running) {
-                return Ok(());
-            }
-            state.judge_publish(&uid, &report, at);
-            if let Some(pod) = state.pods.get_mut(&uid) {
-                pod.has_run |= report.phase == PodPhase::Running;
-                if matches!(report.phase, PodPhase::Failed | PodPhase::Succeeded) {
-                    pod.ended_at = Some(at.ms);
-                    pod.ended_by = at.life;
-                }
-                pod.report = Some(report);
-            }
-            Ok(())
-        };
-        let result = self
-            .port
-            .world
-            .call(&self.port, Op::Publish, subject, effect)
-            .await;
-        if is_end {
+        self.said().entry(pod.clone()).or_default().last = Some(report.clone());
+        let result = self.write(pod).await;
+        if matches!(report.phase, PodPhase::Failed | PodPhase::Succeeded) {
             self.audience.tell(pod, false);
         }
         result

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_core::driver::{DriverConfig, Kip};
+use kip_core::driver::{DriverConfig, Kip, PodSource};
 use kip_core::model::PodPhase;
 use kip_core::plan::Policy;
 use kip_core::provider::tags;
@@ -273,6 +273,7 @@ impl Story {
                 let beat = entry.remove();
                 self.perform(beat).await;
             }
+            self.audience.show();
             let next = self.beats.keys().next().map_or(u64::MAX, |(at, _)| *at);
             let wake = next.min(until).min(ms + LOOK_MS);
             let tripped = match &self.leader {
@@ -394,15 +395,12 @@ impl Story {
         let task = match &self.api {
             Some(api) => api.start(&port, builder, stopped),
             None => {
-                let source = SimSource {
-                    port: Arc::clone(&port),
-                    audience: Arc::clone(&self.audience),
-                };
+                let source = SimSource::new(Arc::clone(&port), Arc::clone(&self.audience));
                 let store = SimStore {
                     port: Arc::clone(&port),
                 };
                 let driver = builder
-                    .source(Arc::new(source))
+                    .source(Arc::clone(&source) as Arc<dyn PodSource>)
                     .store(Arc::new(store))
                     .build()
                     .expect("everything the builder needs is set above");
@@ -417,7 +415,7 @@ impl Story {
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_millis(wait)).await;
                     port.link().await;
-                    audience.join(&port, handle);
+                    audience.join(source, handle);
                 });
                 task
             }

@@ -22,6 +22,10 @@ use super::scenario::{Fault, How, Kind, Op, Part, Scenario};
 /// 2026-01-01T00:00:00Z: any fixed time will do.
 const START: i64 = 1_767_225_600;
 
+/// How often one life of a controller may make one kind of call within a minute. A story has about a dozen pods, so more is a loop
+/// that waits for nothing.
+const CALLS_A_MINUTE: u32 = 1_500;
+
 /// What is shared by everything in a story.
 #[derive(Debug)]
 pub(super) struct World {
@@ -52,6 +56,8 @@ pub(super) struct State {
     /// Faults have stopped.
     pub(super) is_calm: bool,
     calls: BTreeMap<Op, u32>,
+    /// Calls of one kind by one life of a controller, in the minute of the last of them.
+    rates: BTreeMap<(u32, Op), (u64, u32)>,
     injected: BTreeMap<&'static str, u64>,
 }
 
@@ -147,9 +153,10 @@ impl World {
         subject: String,
         effect: impl FnOnce(&mut State, At) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        port.pass().await;
+        // What is asked for while the way is cut arrives when it is whole again: it was decided now.
         let asked = self.ms();
-        let (n, how) = self.begin(op);
+        port.pass().await;
+        let (n, how) = self.begin(port, op);
         let limit = match op.part() {
             Part::Cloud => self.scenario.world.cloud_ms,
             Part::Store | Part::Pods | Part::Hosts => self.scenario.world.api_ms,
@@ -224,8 +231,22 @@ impl World {
     }
 
     /// Counts a call and answers what is to go wrong with it.
-    fn begin(&self, op: Op) -> (u32, Option<How>) {
+    fn begin(&self, port: &Port, op: Op) -> (u32, Option<How>) {
+        let ms = self.ms();
         let mut state = self.lock();
+        let (minute, rate) = state.rates.entry((port.life, op)).or_default();
+        if *minute != ms / 60_000 {
+            (*minute, *rate) = (ms / 60_000, 0);
+        }
+        *rate += 1;
+        if *rate == CALLS_A_MINUTE {
+            let text = format!(
+                "{} has called {} {CALLS_A_MINUTE} times within a minute",
+                port.name,
+                operation(op)
+            );
+            state.violate("busy loop", ms, Vec::new(), text);
+        }
         let count = state.calls.entry(op).or_default();
         *count += 1;
         let n = *count;

@@ -77,7 +77,7 @@ impl Core {
 
     /// None when the driver stops before the call began. A call that is throttled waits for its turn once more, and is then given back.
     async fn launch_in_turn(
-        &self,
+        self: &Arc<Self>,
         candidate: &Candidate,
         record: &CellRecord,
         root_volume: Bytes,
@@ -91,13 +91,14 @@ impl Core {
             };
             let result = {
                 let _under_way = UnderWay {
-                    core: self,
+                    core: self.as_ref(),
                     namespace: &candidate.applicant.namespace,
                 };
-                if self.is_stopping() {
+                let verdict = self.last_look(candidate, record).await;
+                if let Err(held_back) = verdict {
                     self.catalogue
                         .ended(offering, began, Outcome::Other, self.clock.now());
-                    return self.held_back(Verdict::Stopping, record);
+                    return held_back;
                 }
                 let result = self.launch_one(record, root_volume).await;
                 let now = self.clock.now();
@@ -120,6 +121,31 @@ impl Core {
             }
             if !is_throttled || std::mem::replace(&mut is_repeated, true) {
                 return Some(result);
+            }
+        }
+    }
+
+    /// The last moment at which a launch can be held back: what its record was made for must still stand. Answers what the machine is told
+    /// if it does not.
+    async fn last_look(
+        self: &Arc<Self>,
+        candidate: &Candidate,
+        record: &CellRecord,
+    ) -> std::result::Result<(), Option<Result<Instance>>> {
+        let still_stands = self.still_stands(&candidate.key, record).await;
+        if self.is_stopping() {
+            return Err(self.held_back(Verdict::Stopping, record));
+        }
+        match still_stands {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.held_back(Verdict::Withdrawn, record)),
+            // Not ambiguous, unlike the error that is its source: nothing was sent.
+            Err(error) => {
+                let message = "not sent: it cannot be told whether the pod and its record still stand";
+                let error = Error::new(ErrorKind::Conflict, "launch", message)
+                    .with_retry(Retry::After(None))
+                    .with_source(error);
+                Err(Some(Err(error)))
             }
         }
     }

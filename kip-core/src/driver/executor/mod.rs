@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::clock::{Repeat, within};
-use super::core::{Core, Key, Slot};
+use super::core::{Core, Key};
+use super::fence::Standing;
 use super::source::PodNotice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CellName, PodUid};
@@ -183,12 +184,14 @@ impl Core {
 
     fn forget(&self, key: &Key) {
         let mut slots = self.slots();
-        let is_gone = |slot: &Slot| matches!(slot.state.pod.wanted, Wanted::Gone);
-        // A word of the source that is still in the inbox would otherwise be lost.
-        if slots
-            .get(key)
-            .is_some_and(|slot| slot.inbox.is_empty() || is_gone(slot))
-        {
+        // A word of the source that is still in the inbox would otherwise be lost: a pod that ended counts as gone for those who sweep,
+        // and may have been deleted since.
+        let may_go = slots.get(key).is_some_and(|slot| {
+            let is_gone = matches!(slot.state.pod.wanted, Wanted::Gone);
+            let mut waiting = slot.inbox.iter().map(|(_, event)| event);
+            waiting.all(|event| is_gone && !event.is_deletion())
+        });
+        if may_go {
             for watch in slots
                 .remove(key)
                 .into_iter()
@@ -319,11 +322,13 @@ impl Core {
                 };
                 // An end cannot be taken back, so it is told only by whoever the store still follows.
                 if matches!(report.phase, PodPhase::Succeeded | PodPhase::Failed) {
-                    match core.is_unfenced(&key).await {
+                    match core.standing(&key).await {
                         // Meanwhile another decision may have been followed: then this is not the end any more.
-                        Ok(true) if core.revision(&key) != Some(revision) => continue,
-                        Ok(true) => {}
-                        Ok(false) => {
+                        Ok(Standing::Same | Standing::Spoilt) if core.revision(&key) != Some(revision) => {
+                            continue;
+                        }
+                        Ok(Standing::Same | Standing::Spoilt) => {}
+                        Ok(Standing::Other) => {
                             published = revision;
                             continue;
                         }

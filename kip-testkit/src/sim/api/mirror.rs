@@ -40,10 +40,6 @@ pub(super) fn pod(state: &mut State, cluster: &InProcess, name: &str, at: At) {
     let (known, writes) = state.written.entry(uid.clone()).or_default();
     *writes += u32::from(at.life > 0 && known != version);
     version.clone_into(known);
-    let version = object["metadata"]["resourceVersion"].as_str().unwrap_or("");
-    let (known, writes) = state.written.entry(uid.clone()).or_default();
-    *writes += u32::from(at.life > 0 && known != version);
-    version.clone_into(known);
     let is_news = match state.pods.get_mut(&uid) {
         None => return,
         Some(pod) => {
