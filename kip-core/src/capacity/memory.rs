@@ -145,14 +145,9 @@ impl CapacityMemory {
     /// A launch begins. [`ended`](Self::ended) with the same time must follow when it was answered.
     pub fn began(&mut self, offering: &OfferingId, now: Timestamp) {
         self.traffic.entry(offering.clone()).or_default().begin(now);
-        let quota = self.closed.quotas.contains_key(&offering.capacity_type);
-        if quota || self.closed.offerings.contains_key(offering) {
-            let closed = Arc::make_mut(&mut self.closed);
-            let quota = closed.quotas.get_mut(&offering.capacity_type);
-            for closure in [closed.offerings.get_mut(offering), quota].into_iter().flatten() {
-                // Its patience runs from the call on.
-                closure.probe = Some(now);
-            }
+        for closure in closures_of(&mut self.closed, offering) {
+            // Its patience runs from the call on.
+            closure.probe = Some(now);
         }
     }
 
