@@ -362,9 +362,23 @@ async fn a_pod_the_cell_was_not_launched_for_is_refused() {
 }
 
 /// Makes every write of the state fail until it is removed again.
-fn block_disk(folder: &Path) -> std::path::PathBuf {
+async fn block_disk(folder: &Path) -> std::path::PathBuf {
     let in_the_way = folder.join("state/pod.new");
-    std::fs::create_dir_all(&in_the_way).expect("folder");
+    let block = async {
+        loop {
+            match std::fs::create_dir(&in_the_way) {
+                Ok(()) => return,
+                // A write is under way; its file is renamed in a moment.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Err(error) => panic!("folder: {error}"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), block)
+        .await
+        .expect("the write under way ends");
     in_the_way
 }
 
@@ -378,7 +392,7 @@ async fn a_stop_that_could_not_be_stored_is_not_promised_by_repeating_it() {
     let bench = Bench::start(folder.path(), &socket);
     bench.deploy(&pod).await.expect("deploy");
     bench.wait("it runs", runs).await;
-    let in_the_way = block_disk(folder.path());
+    let in_the_way = block_disk(folder.path()).await;
     for _ in 0..2 {
         assert!(matches!(bench.stop(&pod).await, Err(Refusal::Store(_))));
     }
@@ -401,7 +415,7 @@ async fn an_update_that_could_not_be_stored_is_not_promised_by_repeating_it() {
     let bench = Bench::start(folder.path(), &socket);
     bench.deploy(&pod).await.expect("deploy");
     bench.wait("it runs", runs).await;
-    let in_the_way = block_disk(folder.path());
+    let in_the_way = block_disk(folder.path()).await;
     pod.generation += 1;
     for _ in 0..2 {
         assert!(matches!(bench.deploy(&pod).await, Err(Refusal::Store(_))));
@@ -427,7 +441,7 @@ async fn a_failed_write_is_repeated() {
     let bench = Bench::start(folder.path(), &socket);
     bench.deploy(&pod).await.expect("deploy");
     bench.wait("it runs", runs).await;
-    let in_the_way = block_disk(folder.path());
+    let in_the_way = block_disk(folder.path()).await;
     assert!(matches!(bench.stop(&pod).await, Err(Refusal::Store(_))));
     bench.wait("the pod has ended", |status| status.finished).await;
     std::fs::remove_dir(&in_the_way).expect("remove");

@@ -139,6 +139,12 @@ impl Repeat {
         }
         clock.sleep(self.curve.delay(self.failures)).await;
     }
+
+    /// Waits as after a failure, of something that is none.
+    pub(super) async fn pause(&mut self, clock: &dyn Clock) {
+        self.failures = self.failures.saturating_add(1);
+        clock.sleep(self.curve.delay(self.failures)).await;
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,9 @@ use super::source::{PodIntent, PodSource};
 use super::store::CellStore;
 use super::timers::Timers;
 use crate::ids::{PodRef, PodUid};
-use crate::machine::{Action, Event, Phase, PodState, Stage, StepConfig, Wanted, after, elapsed, step};
+use crate::machine::{
+    Action, Event, Phase, PodState, Stage, StepConfig, Wanted, after, elapsed, step_answer,
+};
 use crate::model::CellRecord;
 use crate::provider::CloudProvider;
 use crate::runtime::PodRuntime;
@@ -33,7 +35,7 @@ pub(super) type Key = PodUid;
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) state: PodState,
-    /// Each with the time at which it came: it may wait here for as long as the store does not answer.
+    /// Each with the time at which it was asked for, or came if nobody asked: it may wait here for as long as the store does not answer.
     pub(super) inbox: VecDeque<(Timestamp, Event)>,
     /// The record as it was last stored, with the store's version; None when it never was, or was removed.
     pub(super) stored: Option<Arc<CellRecord>>,
@@ -90,6 +92,8 @@ pub(super) struct Core {
     early: Mutex<Option<Vec<(PodUid, PodIntent, Timestamp)>>>,
     is_synced: AtomicBool,
     is_stopping: AtomicBool,
+    /// Woken when the driver begins to stop.
+    pub(super) stopping: Notify,
     pub(super) sync_changed: Notify,
 }
 
@@ -124,6 +128,7 @@ impl Core {
             early: Mutex::new(Some(Vec::new())),
             is_synced: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
+            stopping: Notify::new(),
             sync_changed: Notify::new(),
         }
     }
@@ -191,7 +196,7 @@ impl Core {
                 wanted(Wanted::Refused { reason, message })
             }
             PodIntent::Delete { grace } => wanted(Wanted::Deleted {
-                deadline: after(self.clock.now(), grace),
+                deadline: after(heard_at, grace),
             }),
             PodIntent::Gone => wanted(Wanted::Gone),
         };
@@ -245,6 +250,7 @@ impl Core {
 
     pub(super) fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
+        self.stopping.notify_waiters();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -286,7 +292,11 @@ impl Core {
 
     /// Puts an event into a machine's inbox. Nothing happens when the machine was forgotten.
     pub(super) fn deliver(&self, key: &Key, event: Event) {
-        let now = self.clock.now();
+        self.deliver_answer(key, event, self.clock.now());
+    }
+
+    /// The same with an event that answers a question asked at this time.
+    pub(super) fn deliver_answer(&self, key: &Key, event: Event, asked_at: Timestamp) {
         {
             let mut slots = self.slots();
             let Some(slot) = slots.get_mut(key) else {
@@ -300,7 +310,7 @@ impl Core {
             {
                 slot.inbox.pop_back();
             }
-            slot.inbox.push_back((now, event));
+            slot.inbox.push_back((asked_at, event));
         }
         self.queue.push(key.clone());
     }
@@ -347,13 +357,7 @@ impl Core {
         let now = self.clock.now();
         let mut slots = self.slots();
         let slot = slots.get_mut(key)?;
-        let (came_at, event) = slot.inbox.pop_front()?;
-        // That the provider knows no such instance proves less the earlier it was said.
-        let now = if event.is_of_provider() {
-            came_at.min(now)
-        } else {
-            now
-        };
+        let (asked_at, event) = slot.inbox.pop_front()?;
         let name = event.name();
         // The placeholder is never seen: the lock is held until the next state is in place.
         let placeholder = PodState::new(slot.state.pod.reference.clone(), now);
@@ -361,7 +365,7 @@ impl Core {
         // Only a first step out of waiting is ever put back; no other pays for a copy.
         slot.before = matches!(state.stage, Stage::Pending(_)).then(|| state.clone());
         let (before, was_running) = (state.phase(), state.pod.marks.running_at);
-        let step = step(&self.step, state, event, now);
+        let step = step_answer(&self.step, state, event, asked_at, now);
         slot.state = step.next;
         let after = slot.state.phase();
         let pod = &slot.state.pod.reference;

@@ -36,9 +36,7 @@ impl Core {
     /// followed, before the pod's next step.
     pub(super) async fn standing(self: &Arc<Self>, key: &Key) -> Result<Standing> {
         let found = self.read_record(&CellName::of_pod(key)).await?;
-        let Some(ours) = self.slots().get(key).map(|slot| slot.stored.clone()) else {
-            return Ok(Standing::Same);
-        };
+        let ours = self.slots().get(key).and_then(|slot| slot.stored.clone());
         let standing = match (found, ours) {
             (Found::Sound(theirs), Some(ours)) if is_same(&theirs, &ours) => Standing::Same,
             (Found::Sound(_), _) => Standing::Other,

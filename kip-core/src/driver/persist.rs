@@ -152,13 +152,7 @@ impl Core {
             version: version.to_owned(),
             ..record.clone()
         };
-        let limit = self.config.call_timeout;
-        let result = if version.is_empty() {
-            within(limit, "create cell", self.store.create(&versioned)).await
-        } else {
-            within(limit, "update cell", self.store.update(&versioned)).await
-        };
-        let error = match result {
+        let error = match self.write_record(&versioned).await {
             Ok(stored) => return Ok(Saved::Stored(Box::new(stored))),
             Err(error) => error,
         };
@@ -193,6 +187,20 @@ impl Core {
             }
             Found::Sound(theirs) => Saved::Fenced(theirs),
         })
+    }
+
+    /// Creates a record that has no version, updates one that has, within the time a call may take.
+    pub(super) async fn write_record(&self, record: &CellRecord) -> Result<CellRecord> {
+        let limit = self.config.call_timeout;
+        if record.version.is_empty() {
+            within(limit, "create cell", self.store.create(record)).await
+        } else {
+            within(limit, "update cell", self.store.update(record)).await
+        }
+    }
+
+    pub(super) async fn list_records(&self) -> Result<Vec<StoredCell>> {
+        within(self.config.call_timeout, "list cells", self.store.list()).await
     }
 
     pub(super) async fn read_record(&self, name: &CellName) -> Result<Found> {

@@ -88,7 +88,7 @@ pub(super) async fn recover_all(core: &Arc<Core>) -> Notices {
 
 async fn read(core: &Core) -> Result<(Vec<Instance>, Vec<StoredCell>)> {
     let instances = core.list_ours().await?;
-    let stored = core.store.list().await?;
+    let stored = core.list_records().await?;
     Ok((instances, stored))
 }
 
@@ -188,12 +188,7 @@ async fn restore(
 async fn write(core: &Core, record: &CellRecord) -> Option<CellRecord> {
     let mut repeat = Repeat::new(core.config.repeat);
     loop {
-        let written = if record.version.is_empty() {
-            core.store.create(record).await
-        } else {
-            core.store.update(record).await
-        };
-        match written {
+        match core.write_record(record).await {
             Ok(stored) => return Some(stored),
             Err(error) if is_final(&error) => {
                 tracing::error!(cell = %record.name, pod = %record.pod, error = %error.chain(), "the record cannot be written");

@@ -51,7 +51,7 @@ async fn sweep(core: &Arc<Core>, mut memory: Memory) -> Memory {
     world.suspects = std::mem::take(&mut memory.suspects);
     // In this order: what is created meanwhile then looks claimed.
     world.instances = unless_failed("list instances", core.list_ours().await);
-    world.stored = unless_failed("list records", core.store.list().await);
+    world.stored = unless_failed("list records", core.list_records().await);
     let mut pods = BTreeSet::new();
     {
         let slots = core.slots();
@@ -152,8 +152,9 @@ fn carry_out(core: &Arc<Core>, action: PlanAction, world: &World) {
             };
             let task_core = Arc::clone(core);
             core.tasks.spawn(async move {
+                let asked_at = task_core.clock.now();
                 let result = task_core.get(&instance).await.map_err(Failure::from);
-                task_core.deliver(&pod, Event::Observed { attempt, result });
+                task_core.deliver_answer(&pod, Event::Observed { attempt, result }, asked_at);
             });
         }
         PlanAction::RestoreRecord { pod, .. } | PlanAction::Resync { pod, .. } => core.doubt(&pod),

@@ -54,6 +54,8 @@ const HEAL_PACE: Duration = Duration::from_secs(10);
 const REBUILD: Duration = Duration::from_secs(5);
 /// Tries to write a status while others change the pod.
 const TRIES: u32 = 4;
+/// How long one write may take that nobody waits for: all others of its pod wait until it is over.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 /// Name under which the pods' status is written.
 const MANAGER: &str = "kip";
 
@@ -217,7 +219,7 @@ impl KubePodSource {
                 let mut written = writer.state.lock().await;
                 written.healed_at = Some(Instant::now());
                 let outcome = match written.report.clone() {
-                    Some(report) => this.write(&uid, &report).await,
+                    Some(report) => this.write_within(&uid, &report).await,
                     None => Ok(()),
                 };
                 let Err(error) = outcome else {
@@ -265,6 +267,20 @@ impl KubePodSource {
         // What it changes is only known of this version. A controller that was cut off must not undo what was written since.
         patch["metadata"]["resourceVersion"] = json!(entry.pod.metadata.resource_version);
         Some(patch)
+    }
+
+    /// [`write`](Self::write) for tasks that hold the pod's lock and have nobody to end them.
+    async fn write_within(&self, uid: &PodUid, report: &PodReport) -> Result<()> {
+        let write = self.write(uid, report);
+        tokio::time::timeout(WRITE_PATIENCE, write)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::new(
+                    ErrorKind::Timeout,
+                    "write pod status",
+                    "the API server did not answer in time",
+                ))
+            })
     }
 
     async fn write(&self, uid: &PodUid, report: &PodReport) -> Result<()> {
@@ -321,7 +337,7 @@ impl KubePodSource {
                     return;
                 };
                 written.due = None;
-                match this.write(&uid, &report).await {
+                match this.write_within(&uid, &report).await {
                     Ok(()) => {
                         written.report = Some(report);
                         written.at = Some(Instant::now());

@@ -180,15 +180,6 @@ impl Event {
         )
     }
 
-    /// Whether it is what the provider answered about an instance: true of the moment at which it was said.
-    #[cfg(feature = "driver")]
-    pub(crate) const fn is_of_provider(&self) -> bool {
-        matches!(
-            self,
-            Self::Found { .. } | Self::Observed { .. } | Self::Terminated { .. }
-        )
-    }
-
     /// The event's name, for logs and counters.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -39,4 +39,4 @@ pub use state::{
     Stage, Terminating, Verdict, Waiting, Wanted,
 };
 pub use status::project;
-pub use step::{Step, step};
+pub use step::{Step, step, step_answer};

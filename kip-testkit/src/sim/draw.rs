@@ -273,11 +273,19 @@ fn how(rng: &mut Rng, op: Op, world: &Params) -> How {
     let lost =
         |rng: &mut Rng| How::LostReply(rng.pick(&[Kind::Timeout, Kind::Unavailable, Kind::Unexpected]));
     let fail = |rng: &mut Rng, kinds: &[Kind]| How::Fail(rng.pick(kinds));
-    let slow = |rng: &mut Rng| How::Slow(rng.pick(&[2_000, 20_000, 58_000]));
+    let slow = |rng: &mut Rng| {
+        let ms = rng.pick(&[2_000, 20_000, 58_000]);
+        if rng.chance(50) {
+            How::SlowReply(ms)
+        } else {
+            How::Slow(ms)
+        }
+    };
     match op {
         Op::Launch => match rng.small(0, 5) {
             0 | 1 => lost(rng),
             2 if world.list_lag_ms > 0 => How::Late(rng.between(1, world.list_lag_ms)),
+            3 if rng.chance(50) => How::SlowReply(rng.pick(&[5_000, 90_000, 400_000])),
             3 => How::Slow(rng.pick(&[5_000, 90_000, 400_000])),
             _ => fail(
                 rng,

@@ -252,7 +252,8 @@ impl SimSource {
         let world = self.port.world.lock();
         let overwritten = said.iter_mut().filter(|(uid, said)| {
             let pod = world.pods.get(uid);
-            !said.is_healing && pod.is_some_and(|pod| pod.ended_at.is_none() && pod.report != said.last)
+            let is_idle = said.last.is_some() && !said.is_healing;
+            is_idle && pod.is_some_and(|pod| pod.ended_at.is_none() && pod.report != said.last)
         });
         for (uid, said) in overwritten {
             let Some(this) = self.this.upgrade() else { return };
@@ -261,7 +262,7 @@ impl SimSource {
             tokio::spawn(async move {
                 tokio::time::sleep(HEAL_PACE).await;
                 // One that fails is tried again when it is seen again.
-                let _ = this.write(&uid).await;
+                let _ = this.write(&uid, None).await;
                 if let Some(said) = this.said().get_mut(&uid) {
                     said.is_healing = false;
                 }
@@ -269,13 +270,15 @@ impl SimSource {
         }
     }
 
-    /// Writes what is to be said of a pod now.
-    async fn write(&self, pod: &PodUid) -> Result<()> {
-        let turn = self.said().get(pod).map(|said| Arc::clone(&said.turn));
-        let Some(turn) = turn else { return Ok(()) };
+    /// Writes a report, or once more what was written last.
+    async fn write(&self, pod: &PodUid, report: Option<&PodReport>) -> Result<()> {
+        let turn = Arc::clone(&self.said().entry(pod.clone()).or_default().turn);
         let _turn = turn.lock().await;
-        let last = self.said().get(pod).and_then(|said| said.last.clone());
-        let Some(report) = last else { return Ok(()) };
+        let last = || self.said().get(pod).and_then(|said| said.last.clone());
+        let Some(report) = report.cloned().or_else(last) else {
+            return Ok(());
+        };
+        let said = report.clone();
         let uid = pod.clone();
         let subject = format!("{pod} {:?}/{} {:?}", report.phase, report.reason, report.message);
         let effect = move |state: &mut super::world::State, at: super::world::At| {
@@ -305,7 +308,9 @@ impl SimSource {
         self.port
             .world
             .call(&self.port, Op::Publish, subject, effect)
-            .await
+            .await?;
+        self.said().entry(pod.clone()).or_default().last = Some(said);
+        Ok(())
     }
 }
 
@@ -334,8 +339,7 @@ impl PodSource for SimSource {
     }
 
     async fn publish(&self, pod: &PodUid, report: &PodReport) -> Result<()> {
-        self.said().entry(pod.clone()).or_default().last = Some(report.clone());
-        let result = self.write(pod).await;
+        let result = self.write(pod, Some(report)).await;
         if matches!(report.phase, PodPhase::Failed | PodPhase::Succeeded) {
             self.audience.tell(pod, false);
         }

@@ -265,6 +265,8 @@ pub enum How {
     Late(u64),
     /// Takes so long.
     Slow(u64),
+    /// Takes effect or reads at once, and is answered so many milliseconds later.
+    SlowReply(u64),
     /// Takes effect and is never answered.
     Hang,
     /// Answers with what was true some time ago.

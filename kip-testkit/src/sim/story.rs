@@ -100,6 +100,7 @@ fn words(fault: &Fault) -> String {
                     time(*ms)
                 ),
                 How::Slow(ms) => format!("{name} number {nth} takes {}", time(*ms)),
+                How::SlowReply(ms) => format!("{name} number {nth} is answered {} later", time(*ms)),
                 How::Hang => format!("{name} number {nth} takes effect and is never answered"),
                 How::Stale => format!("{name} number {nth} is answered with what was true before"),
             }

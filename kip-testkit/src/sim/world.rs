@@ -22,9 +22,9 @@ use super::scenario::{Fault, How, Kind, Op, Part, Scenario};
 /// 2026-01-01T00:00:00Z: any fixed time will do.
 const START: i64 = 1_767_225_600;
 
-/// How often one life of a controller may make one kind of call within a minute. A story has about a dozen pods, so more is a loop
-/// that waits for nothing.
-const CALLS_A_MINUTE: u32 = 1_500;
+/// How often one life of a controller may make the same call about the same thing within a minute, at most: more is a loop that waits for
+/// nothing. Where calls take long even such a loop makes few of them, so there it is three quarters of what it could make.
+const CALLS_A_MINUTE: u64 = 300;
 
 /// What is shared by everything in a story.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ pub(super) struct State {
     /// Faults have stopped.
     pub(super) is_calm: bool,
     calls: BTreeMap<Op, u32>,
-    /// Calls of one kind by one life of a controller, in the minute of the last of them.
-    rates: BTreeMap<(u32, Op), (u64, u32)>,
+    /// The same calls by one life of a controller, in the minute of the last of them.
+    rates: BTreeMap<(u32, Op, String), (u64, u64)>,
     injected: BTreeMap<&'static str, u64>,
 }
 
@@ -156,11 +156,12 @@ impl World {
         // What is asked for while the way is cut arrives when it is whole again: it was decided now.
         let asked = self.ms();
         port.pass().await;
-        let (n, how) = self.begin(port, op);
         let limit = match op.part() {
             Part::Cloud => self.scenario.world.cloud_ms,
             Part::Store | Part::Pods | Part::Hosts => self.scenario.world.api_ms,
         };
+        self.watch_rate(port, op, &subject, limit);
+        let (n, how) = self.begin(op);
         let draw = mix(self.scenario.seed ^ (u64::from(n) << 8) ^ op as u64);
         tokio::time::sleep(Duration::from_millis(1 + draw % limit.max(1))).await;
         if let Some(How::Slow(ms)) = how {
@@ -174,6 +175,12 @@ impl World {
         } else {
             match how {
                 None | Some(How::Slow(_)) => self.take_effect(port, asked, false, effect),
+                Some(How::SlowReply(ms)) => {
+                    let result = self.take_effect(port, asked, false, effect);
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                    port.link().await;
+                    result
+                }
                 Some(How::Stale) => self.take_effect(port, asked, true, effect),
                 Some(How::Fail(kind)) => Err(error(kind, name)),
                 Some(How::LostReply(kind)) => {
@@ -230,23 +237,30 @@ impl World {
         self.note(&format!("{} {name}#{n} {subject}: {outcome}{how}", port.name));
     }
 
-    /// Counts a call and answers what is to go wrong with it.
-    fn begin(&self, port: &Port, op: Op) -> (u32, Option<How>) {
+    /// Finds loops that wait for nothing. `latency_ms` is the longest that an ordinary call takes.
+    fn watch_rate(&self, port: &Port, op: Op, subject: &str, latency_ms: u64) {
+        let limit = CALLS_A_MINUTE.min(90_000 / latency_ms.max(1));
         let ms = self.ms();
         let mut state = self.lock();
-        let (minute, rate) = state.rates.entry((port.life, op)).or_default();
+        let key = (port.life, op, subject.to_owned());
+        let (minute, count) = state.rates.entry(key).or_default();
         if *minute != ms / 60_000 {
-            (*minute, *rate) = (ms / 60_000, 0);
+            (*minute, *count) = (ms / 60_000, 0);
         }
-        *rate += 1;
-        if *rate == CALLS_A_MINUTE {
+        *count += 1;
+        if *count == limit {
+            let name = operation(op);
             let text = format!(
-                "{} has called {} {CALLS_A_MINUTE} times within a minute",
-                port.name,
-                operation(op)
+                "{} has called {name} {subject} {limit} times within a minute",
+                port.name
             );
             state.violate("busy loop", ms, Vec::new(), text);
         }
+    }
+
+    /// Counts a call and answers what is to go wrong with it.
+    fn begin(&self, op: Op) -> (u32, Option<How>) {
+        let mut state = self.lock();
         let count = state.calls.entry(op).or_default();
         *count += 1;
         let n = *count;
@@ -283,6 +297,7 @@ fn name_of(how: How) -> &'static str {
         How::LostReply(_) => "reply lost after the effect",
         How::Late(_) => "late effect",
         How::Slow(_) => "slow call",
+        How::SlowReply(_) => "slow reply",
         How::Hang => "hung call",
         How::Stale => "stale answer",
     }

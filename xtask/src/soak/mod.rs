@@ -20,6 +20,9 @@ use crate::e2e::World;
 use crate::leftovers::LocalCloud;
 use crate::{interrupt, paths, setup, ui};
 
+/// How long the process table may go without a look: two containers of one pod overlap for longer when something is wrong.
+const BLIND: Duration = Duration::from_secs(5);
+
 /// What to run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Options {
@@ -51,6 +54,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
     drop(world);
     let (end, mut left) = end.with_context(|| format!("seed {seed}; {kept}"))?;
     left.extend(end.leaked.iter().cloned());
+    for line in &end.unseen {
+        ui::failed(line);
+    }
     left.extend(failed.iter().map(|what| format!("does not hold: {what}")));
     report(&end, &left, minutes);
     let line = format!(
@@ -61,7 +67,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
         end.lost.len(),
         end.doubled.len()
     );
-    if left.is_empty() && end.lost.is_empty() && end.doubled.is_empty() {
+    let all_well = left.is_empty() && end.lost.is_empty() && end.doubled.is_empty();
+    if all_well && end.unseen.is_empty() {
         println!("{line}");
         return Ok(());
     }
@@ -79,6 +86,8 @@ struct End {
     leaked: Vec<String>,
     /// The stories of the pods it went wrong for.
     stories: Vec<String>,
+    /// What could have gone wrong without being seen.
+    unseen: Vec<String>,
     journal: Journal,
 }
 
@@ -102,6 +111,7 @@ fn storm(world: &mut World, cloud: &LocalCloud, minutes: u64, seed: u64) -> Resu
         doubled: Vec::new(),
         leaked: Vec::new(),
         stories: Vec::new(),
+        unseen: Vec::new(),
         journal,
     };
     for story in &storm.stories {
@@ -127,9 +137,21 @@ fn storm(world: &mut World, cloud: &LocalCloud, minutes: u64, seed: u64) -> Resu
         ui::failed(story);
     }
     end.leaked.extend(outcome?.filter(|_| end.stories.is_empty()));
-    // A search that finds nothing where there is something would find nothing in the end.
+    // A search that finds nothing where there is something would find nothing in the end, and a witness that was not looking saw nothing.
     let running = cloud.processes()?.len();
     ui::step(&format!("{running} processes in cells before the end"));
+    let lives = storm.stories.iter().filter(|story| !story.is_gone()).count();
+    if running == 0 && lives > 0 {
+        end.unseen.push(format!(
+            "no process was found in any cell, though {lives} pods are there: what is left could not be found either"
+        ));
+    }
+    if end.journal.largest_gap > BLIND {
+        end.unseen.push(format!(
+            "nobody looked at the processes for {}: a pod that ran twice meanwhile was not seen",
+            ui::duration(end.journal.largest_gap)
+        ));
+    }
     Ok(end)
 }
 

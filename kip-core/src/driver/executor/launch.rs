@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::capacity::Outcome;
+use crate::capacity::{Gate, Outcome};
 use crate::driver::core::{Core, Key};
 use crate::driver::governor::Class;
 use crate::driver::launch_queue::{Applicant, Candidate, Verdict};
@@ -132,11 +132,26 @@ impl Core {
         candidate: &Candidate,
         record: &CellRecord,
     ) -> std::result::Result<(), Option<Result<Instance>>> {
-        let still_stands = self.still_stands(&candidate.key, record).await;
+        let stopping = self.stopping.notified();
+        tokio::pin!(stopping);
+        stopping.as_mut().enable();
         if self.is_stopping() {
             return Err(self.held_back(Verdict::Stopping, record));
         }
+        let still_stands = tokio::select! {
+            biased;
+            still_stands = self.still_stands(&candidate.key, record) => still_stands,
+            // Nothing was sent yet.
+            () = stopping => return Err(self.held_back(Verdict::Stopping, record)),
+        };
         match still_stands {
+            // Meanwhile the machine itself may have changed its mind, or followed another controller's, and the offering may have closed.
+            Ok(true) if !self.may_launch(&candidate.key, &candidate.token) => {
+                Err(self.held_back(Verdict::Withdrawn, record))
+            }
+            Ok(true) if self.catalogue.gate(&record.offering, self.clock.now()) == Gate::Closed => {
+                Err(self.held_back(Verdict::Closed, record))
+            }
             Ok(true) => Ok(()),
             Ok(false) => Err(self.held_back(Verdict::Withdrawn, record)),
             // Not ambiguous, unlike the error that is its source: nothing was sent.

@@ -177,8 +177,9 @@ impl Core {
     {
         let (core, key) = (Arc::clone(self), key.clone());
         self.tasks.spawn(async move {
+            let asked_at = core.clock.now();
             let event = call(Arc::clone(&core)).await;
-            core.deliver(&key, event);
+            core.deliver_answer(&key, event, asked_at);
         });
     }
 
@@ -328,8 +329,9 @@ impl Core {
                             continue;
                         }
                         Ok(Standing::Same | Standing::Spoilt) => {}
+                        // It is followed before the pod's next step, and what is said then follows from it.
                         Ok(Standing::Other) => {
-                            published = revision;
+                            repeat.pause(&*core.clock).await;
                             continue;
                         }
                         Err(error) => {
@@ -371,7 +373,7 @@ impl Core {
                 message: notice.message,
                 container: notice.container,
             };
-            core.source.notify(&pod, notice).await;
+            core.tell(&pod, notice).await;
         });
     }
 

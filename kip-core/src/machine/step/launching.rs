@@ -131,7 +131,7 @@ impl Turn<'_> {
             _ if s.call != LaunchCall::Looking => self.ignore(Stage::Launching(s), "no list was under way"),
             Ok(None) => {
                 let proves_absence_at = after(s.last_call, self.cfg.consistency);
-                if self.now >= proves_absence_at {
+                if self.asked_at >= proves_absence_at {
                     let cause = self.launch_setback(&s);
                     return self.no_instance(&s, Some(cause));
                 }

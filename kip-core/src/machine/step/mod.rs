@@ -35,10 +35,24 @@ pub struct Step {
 /// Takes a pod one event further. Total: an event that cannot matter leaves the state as it is and is answered with
 /// [`Action::Ignored`]. Pure: equal arguments give equal results.
 pub fn step(cfg: &StepConfig, state: PodState, event: Event, now: Timestamp) -> Step {
+    step_answer(cfg, state, event, now, now)
+}
+
+/// [`step`] with an event that answers a question asked at `asked_at`. An answer may come late and wait for its turn; that the provider
+/// knows no such instance proves only what it would have proved at the time of the question.
+#[must_use]
+pub fn step_answer(
+    cfg: &StepConfig,
+    state: PodState,
+    event: Event,
+    asked_at: Timestamp,
+    now: Timestamp,
+) -> Step {
     let before = state.phase();
     let mut turn = Turn {
         cfg,
         now,
+        asked_at: asked_at.min(now),
         pod: state.pod,
         actions: Vec::new(),
         visible: false,
@@ -62,6 +76,8 @@ pub fn step(cfg: &StepConfig, state: PodState, event: Event, now: Timestamp) -> 
 struct Turn<'a> {
     cfg: &'a StepConfig,
     now: Timestamp,
+    /// When the question was asked that the event answers; now for other events.
+    asked_at: Timestamp,
     pod: Pod,
     actions: Vec<Action>,
     /// The report changed.

@@ -174,7 +174,7 @@ impl Turn<'_> {
                     Ok(()) => old.accepted = true,
                     // Only now its id may be forgotten.
                     Err(failure)
-                        if failure.kind == ErrorKind::NotFound && self.now >= old.absence_counts_at =>
+                        if failure.kind == ErrorKind::NotFound && self.asked_at >= old.absence_counts_at =>
                     {
                         return self.outgoing_gone(&old);
                     }

@@ -286,7 +286,7 @@ impl Turn<'_> {
 
     /// Whether the instance is old enough for the cloud's `NotFound` to be believed.
     pub(super) fn absence_counts(&self, cell: &Cell) -> bool {
-        self.now >= self.absence_counts_at(cell)
+        self.asked_at >= self.absence_counts_at(cell)
     }
 
     pub(super) fn absence_counts_at(&self, cell: &Cell) -> Timestamp {
