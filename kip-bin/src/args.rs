@@ -61,7 +61,7 @@ enum Command {
         command: GetCommand,
     },
     /// Print the definition of the Cell resource, for an administrator to install.
-    #[command(after_help = "Example:\n  kip crd | kubectl apply --server-side -f -")]
+    #[command(after_help = "Example:\n  kip crd | kubectl apply --server-side --force-conflicts -f -")]
     Crd,
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  source <(kip completion bash)")]

@@ -56,7 +56,7 @@ pub(crate) fn encode(
         ConstCounter::new(*count).encode(errors.encode_family(&labels)?)?;
     }
 
-    let help = "From the launch call to all containers running";
+    let help = "From the decision to launch to all containers running";
     let running = family(
         encoder,
         "kip_launch_to_running_seconds",

@@ -60,13 +60,16 @@ enum Task {
     /// Play stories in which everything goes wrong to the real driver, in virtual time.
     #[command(after_help = "Examples:\n  \
         cargo xtask sim --seeds 2000\n  \
+        cargo xtask sim --seeds 500 --api   # over a simulated API server\n  \
         cargo xtask sim --seed 42 --trace\n  \
-        cargo xtask sim --mutants           # prove that it finds deliberate defects")]
+        cargo xtask sim --mutants           # prove that it finds deliberate defects\n  \
+        cargo xtask sim -- --help           # all that kip-sim takes, once it is built")]
     Sim {
         /// Build in deliberate defects, and show that each is found.
         #[arg(long)]
         mutants: bool,
-        /// What else `kip-sim` takes: `--seeds N`, `--from S`, `--seed S`, `--trace`, `--file F`, `--keep FOLDER`.
+        /// What else `kip-sim` takes: `--seeds N`, `--from SEED`, `--seed SEED`, `--file FILE`, `--trace`, `--api`, `--keep FOLDER`,
+        /// `--brief`, `--enough N`, `--threads N`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

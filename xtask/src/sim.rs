@@ -7,15 +7,20 @@ use anyhow::Result;
 use crate::command::{cmd, run};
 use crate::{paths, ui};
 
-/// Builds the simulator in release mode, where two thousand stories take less than a minute, and runs it with these arguments.
+const MUTANTS: &str = "--mutants";
+
+/// Builds the simulator in release mode, where two thousand stories take less than a minute, and runs it with these arguments, in the
+/// caller's folder: that is where files they name are.
 pub(crate) fn run_with(mutants: bool, args: &[String]) -> Result<()> {
+    // After an argument of the simulator's it is read as one of them too.
+    let mutants = mutants || args.iter().any(|arg| arg == MUTANTS);
     let program = build(mutants)?;
-    let mut sim = cmd(program, args);
+    let mut sim = cmd(program, args.iter().filter(|arg| *arg != MUTANTS));
     if mutants {
-        sim.arg("--mutants");
+        sim.arg(MUTANTS);
     }
     ui::step("The real machine, planner and driver; everything around them is simulated, in virtual time.");
-    run(sim.current_dir(paths::workspace()))
+    run(&mut sim)
 }
 
 /// Mutants are compiled in by a `cfg` that nothing else sets, into a folder of their own: no other build ever sees them.

@@ -380,7 +380,7 @@ impl Checked {
         let overwrites = self.bounds.defect == Some(Defect::OverwriteOnConflict);
         let is_first_intent = basis.is_none() && self.mind().record(record).phase == CellPhase::Launching;
         if is_first_intent && !system.pod.exists() {
-            // `is_intent_outdated`: nobody else's record stands in its way, so the pod is read first.
+            // `outdates` in `fence.rs`: nobody else's record stands in its way, so the pod is read first.
             if let Some(controller) = system.controller_mut(index) {
                 controller.todo.clear();
                 controller.state = put_back.or(controller.state);
