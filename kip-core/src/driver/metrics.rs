@@ -51,7 +51,7 @@ pub struct DriverMetrics {
     pub requests: BTreeMap<&'static str, Durations>,
     /// `kip_provider_errors_total{op,error_kind}`.
     pub errors: BTreeMap<(&'static str, ErrorKind), u64>,
-    /// `kip_launch_to_running_seconds`: from the launch call to all containers running.
+    /// `kip_launch_to_running_seconds`: from the decision to launch to all containers running.
     pub launch_to_running: Durations,
     /// `kip_launches_total{outcome}`: launch calls that were answered, by [`LaunchOutcome`].
     pub launches: BTreeMap<LaunchOutcome, u64>,
