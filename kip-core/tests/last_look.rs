@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use kip_core::ErrorKind;
 use kip_core::driver::{HeldBack, PodSource as _};
-use kip_core::ids::PodUid;
+use kip_core::ids::{LaunchToken, PodUid};
 use kip_core::machine::{Backoff, Phase, StepConfig};
-use kip_core::model::{PodPhase, PodReport};
-use kip_testkit::{Fault, Op, PodScript, SourceOp, StoreOp, World, invariants, samples};
+use kip_core::model::{CellRecord, PodPhase, PodReport};
+use kip_testkit::{CloudCall, Fault, Op, PodScript, SourceOp, StoreOp, World, invariants, samples};
 
 const SOON: Duration = Duration::from_secs(60);
 const LATER: Duration = Duration::from_secs(1800);
@@ -206,6 +206,8 @@ async fn a_launch_whose_record_was_removed_while_it_waited_is_sent_only_when_the
     until(&world, "the launch failed", || world.cloud.launches() == 1).await;
     let name = world.store.records()[0].name.clone();
     world.store.delete_by_hand(&name);
+    // What is known of an instance is stored too late to make up for it.
+    world.store.faults().add(StoreOp::Update, Fault::Slow(WHILE));
     let unrecorded = world.wait_until(LATER, || {
         world.cloud.ever_made() > 0 && !is_recorded(&world, &pod)
     });
@@ -216,6 +218,38 @@ async fn a_launch_whose_record_was_removed_while_it_waited_is_sent_only_when_the
     assert_eq!(phase(&world, &pod), Some(Phase::Running));
     assert_eq!((world.cloud.launches(), world.cloud.ever_made()), (2, 1));
     assert_eq!(held_back(&world, HeldBack::Withdrawn), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_in_whose_place_another_controller_has_put_another_is_not_paid_for_as_well() {
+    let world = calm(|step| step.launch_retry = Backoff::new(WHILE, WHILE)).await;
+    let failure = Fault::Fail(ErrorKind::Conflict);
+    world.cloud.faults().add(Op::Launch, failure);
+    let pod = world.source.run(samples::demand("web"));
+    until(&world, "the launch failed", || world.cloud.launches() == 1).await;
+    let first = world.store.records()[0].clone();
+    let (cluster, node) = (first.cluster, first.node);
+    let token = LaunchToken::derive(&cluster, &node, &pod, 2, &first.offering);
+    let second = CellRecord::intent(
+        first.pod,
+        node,
+        cluster,
+        2,
+        token.clone(),
+        first.offering,
+        first.price,
+        world.clock.now(),
+    );
+    world.store.put_by_hand(&second);
+    until(&world, "it runs", || phase(&world, &pod) == Some(Phase::Running)).await;
+    world.wait_until(LATER, || false).await;
+    let calls = world.cloud.calls();
+    let launched = calls.into_iter().filter_map(|call| match call {
+        CloudCall::Launch(token, _) => Some(token),
+        CloudCall::Terminate(_) | CloudCall::Get(_) | CloudCall::List => None,
+    });
+    assert_eq!(launched.collect::<Vec<_>>(), [first.token, token]);
+    assert_eq!(world.cloud.ever_made(), 1);
 }
 
 #[tokio::test(start_paused = true)]
