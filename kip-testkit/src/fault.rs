@@ -16,6 +16,10 @@ pub enum Fault {
     LostReply(ErrorKind),
     /// It is answered after so long.
     Slow(Duration),
+    /// It takes effect at once, and is answered only after so long: the answer is as old as that.
+    LateReply(Duration),
+    /// It fails without effect, and says so only after so long.
+    LateFail(Duration, ErrorKind),
     /// It takes effect and is never answered.
     Hang,
 }
@@ -68,6 +72,15 @@ impl<K: Ord + Copy> Faults<K> {
             Some(Fault::Slow(delay)) => {
                 tokio::time::sleep(delay).await;
                 effect()
+            }
+            Some(Fault::LateReply(delay)) => {
+                let result = effect();
+                tokio::time::sleep(delay).await;
+                result
+            }
+            Some(Fault::LateFail(delay, kind)) => {
+                tokio::time::sleep(delay).await;
+                Err(Error::new(kind, name, "injected fault"))
             }
             Some(Fault::Hang) => {
                 let _ = effect();
