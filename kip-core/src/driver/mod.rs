@@ -11,6 +11,7 @@ mod config;
 mod core;
 mod executor;
 mod fence;
+mod follow;
 mod governor;
 mod handle;
 mod launch_queue;

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clock::{Repeat, within};
 use super::core::{Core, Key};
 use super::executor::next;
-use super::persist::HOLD;
 use super::{recovery, sweep};
 use crate::ids::InstanceId;
 use crate::machine::{Event, Phase};
 use crate::model::{CapacityType, CellPhase, InstancePhase};
+
+/// How long a pod's work may hold one of the workers; then it goes on beside them.
+const HOLD: Duration = Duration::from_secs(1);
 
 /// Ends all tasks when the driver ends, however it ends.
 struct EndTasks(Arc<Core>);

@@ -171,7 +171,7 @@ impl Mind {
         self.keep(state)
     }
 
-    /// What the driver makes of a record that it goes on from in the middle of things: `persist.rs`, `begin_again`.
+    /// What the driver makes of a record that it goes on from in the middle of things: `follow.rs`, `begin_again`.
     pub(crate) fn follow(&mut self, state: StateId, record: RecordId) -> StateId {
         let slot = self.state(state).clone();
         let mut state = recover(&self.cfg, self.record(record).clone(), None, NOW);

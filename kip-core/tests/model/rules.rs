@@ -1,5 +1,5 @@
 //! What can happen next, and what follows from it. Everything a controller decides comes from the [`Mind`]; what the driver does
-//! around the machine is written out here after `driver/{persist,recovery,sweep,core}.rs`.
+//! around the machine is written out here after `driver/{persist,follow,recovery,sweep,core}.rs`.
 
 use std::sync::atomic::Ordering;
 
@@ -422,7 +422,7 @@ impl Checked {
         }
     }
 
-    /// `persist.rs`, `follow_record`.
+    /// `follow.rs`, `follow_record`.
     pub(crate) fn follow(&self, system: &mut System, index: u8, theirs: RecordId) {
         self.fenced.fetch_add(1, Ordering::Relaxed);
         self.begin_again(system, index, theirs);
@@ -432,7 +432,7 @@ impl Checked {
         }
     }
 
-    /// `persist.rs`, `publish_anew`.
+    /// `follow.rs`, `publish_anew`.
     pub(crate) fn publish_anew(&self, system: &mut System, index: u8) {
         let mut mind = self.mind();
         let Some(controller) = system.controllers[usize::from(index)].as_mut() else {

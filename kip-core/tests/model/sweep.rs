@@ -73,7 +73,7 @@ impl Checked {
         }
     }
 
-    /// `persist.rs`, `check`.
+    /// `follow.rs`, `check`.
     fn check(&self, system: &mut System, index: u8) {
         let Some(controller) = system.controllers[usize::from(index)].as_ref() else {
             return;
