@@ -323,12 +323,11 @@ fn to_never_look_for_leftovers_is_found() {
 
 #[test]
 fn to_publish_an_end_that_another_controller_decided_against_is_found() {
-    finds(
-        Defect::UnfencedEnd,
-        with(|budget| {
-            budget.interruptions = 1;
-            budget.crashes = 1;
-        }),
-        &["from every state the pod comes to its end"],
-    );
+    let mut bounds = with(|budget| {
+        budget.interruptions = 1;
+        budget.ends = 1;
+    });
+    bounds.deletes = false;
+    bounds.finishes = false;
+    finds(Defect::UnfencedEnd, bounds, &["a finished pod is not run again"]);
 }

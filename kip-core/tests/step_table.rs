@@ -392,6 +392,30 @@ fn a_deletion_whose_time_is_up_does_not_hold_an_interrupted_cell_back_for_ever()
 }
 
 #[test]
+fn a_pod_that_a_controller_before_had_stopped_is_not_taken_for_one_that_succeeded() {
+    // That controller was told of an interruption, told the agent, and was gone before it could record anything.
+    let again = running().on(reported(stopped()));
+    assert_eq!(again.phase(), Phase::Terminating);
+    assert_eq!(
+        project(&again.state).phase,
+        PodPhase::Pending,
+        "it is to run again"
+    );
+    let never = Life::new()
+        .on(says(run_wanted(false, None)))
+        .on(placed())
+        .on(with_address())
+        .on(empty())
+        .on(reported(report(None, "p")))
+        .on(reported(stopped()));
+    let told = project(&never.state);
+    assert_eq!(
+        (told.phase, told.reason.as_str()),
+        (PodPhase::Failed, "Interrupted")
+    );
+}
+
+#[test]
 fn a_pod_deleted_while_it_is_replaced_leaves_neither_instance_nor_record() {
     let life = replacement_is_up().on(deleted(70));
     let life = life.after(60).on(Event::Woke).on(Event::Terminated {

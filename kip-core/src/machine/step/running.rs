@@ -66,6 +66,12 @@ impl Turn<'_> {
             && !self.pod.is_held()
             && !self.pod.must_end()
         {
+            // Not by us: a controller before us had it stopped, as the cloud takes the instance back. How it ended then says nothing of
+            // its work: a job that exits with 0 on a signal has not succeeded.
+            if report.stopping && self.pod.may_run() {
+                let why = "The pod was stopped before it had ended: its instance was being taken back.";
+                return self.lose(s.cell, SetbackKind::Interrupted, why.into());
+            }
             self.end(Verdict {
                 phase: status::final_phase(&report),
                 reason: String::new(),
