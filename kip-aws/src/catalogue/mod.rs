@@ -1,0 +1,1 @@
+//! What EC2 sells: instance types, where they are sold, and for how much.
