@@ -13,7 +13,7 @@ const NEURON_CORES: &str = "aws.amazon.com/neuroncore";
 /// Everything that is sold: each type in each of its zones, on demand and as spot, by zone and type. Pure.
 ///
 /// A type without an on-demand price is left out: what it costs is not known. Spot is offered at the zone's spot price; while no spot price of
-/// the region is known, at the [estimate](spot::estimate). Bare metal, [legacy](InstanceKind::is_legacy) types and parts of a GPU are there
+/// the region is known, at the [estimate](super::spot_estimate). Bare metal, [legacy](InstanceKind::is_legacy) types and parts of a GPU are there
 /// [by name only](Offering::by_name_only).
 pub fn offerings(facts: &Facts) -> Vec<Offering> {
     let mut list = Vec::new();
