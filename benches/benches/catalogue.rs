@@ -38,7 +38,10 @@ fn demands() -> Vec<PodDemand> {
             demand.architectures.insert(Architecture::Amd64);
         }
         if demand.instance_type.is_some() {
-            demand.instance_type = Some(["m5.*", "c6i.*", "r6a.*", "m7i*"][n % 4].to_owned());
+            // No single family need have more than this.
+            let pattern =
+                (demand.cpu.0 <= 30_000).then(|| ["m5.*", "c6i.*", "r6a.*", "m7i*"][n % 4].to_owned());
+            demand.instance_type = pattern;
             demand.architectures = [Architecture::Amd64].into();
         }
         if !demand.extended.is_empty() {
