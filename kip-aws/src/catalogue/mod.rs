@@ -1,7 +1,7 @@
 //! What EC2 sells in a region: instance types, the zones they are in, and for how much.
 //!
 //! A [`Catalogue`] begins with the [`Seed`] that is compiled in, so a controller without any permission can place pods from its first second.
-//! What is learned from the cloud later comes in as [`Live`] parts: each replaces its part of the [`Facts`] by the pure [`merge`], and
+//! What is learned from the cloud later comes in as [`Live`] parts: each replaces its part of the [`Facts`] by the pure [`merge()`], and
 //! readers see all of the old or all of the new.
 //!
 //! ```
