@@ -1,10 +1,13 @@
 //! The choice over the whole catalogue: what the old Kip chose, and what is chosen now.
 
+use std::sync::OnceLock;
+
 use jiff::Timestamp;
 use kip_aws::catalogue::{Facts, classic_policy, offerings};
 use kip_core::ids::{InstanceType, OfferingId, PodRef, PodUid, Zone};
 use kip_core::model::{Architecture, Bytes, CapacityType, CpuMillis, Offering, PodDemand};
 use kip_core::sizing::{Avoid, Burstable, CheapestFit, InstanceSizer as _, SizingPolicy};
+use proptest::prelude::*;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -192,5 +195,88 @@ fn the_order_in_which_ec2_lists_its_types_does_not_matter() {
             one.size(&demand, &Avoid::none(), NOW),
             other.size(&demand, &Avoid::none(), NOW)
         );
+    }
+}
+
+/// Everything of us-east-1, indexed once.
+fn all_of_it() -> &'static CheapestFit {
+    static SIZER: OnceLock<CheapestFit> = OnceLock::new();
+    SIZER.get_or_init(|| {
+        let mut sizer = CheapestFit::new(SizingPolicy::default());
+        sizer.refresh(&offerings(
+            &Facts::seeded("us-east-1").expect("the seed has us-east-1"),
+        ));
+        sizer
+    })
+}
+
+fn any_demand() -> impl Strategy<Value = PodDemand> {
+    let gpus = prop_oneof![6 => Just(0_u64), 1 => 1..9_u64];
+    let pattern = proptest::option::weighted(
+        0.2,
+        prop_oneof![Just("m5.*"), Just("c*.xlarge"), Just("t3.small")],
+    );
+    (
+        0.0..300.0_f64,
+        0.0..100.0_f64,
+        any::<(bool, bool, bool)>(),
+        gpus,
+        pattern,
+    )
+        .prop_map(|(gib, cpus, (arm, spot, zone), gpus, pattern)| {
+            // Small pods are the many.
+            let mut demand = demand(gib * gib / 300.0, cpus * cpus / 100.0);
+            if arm {
+                demand.architectures.insert(Architecture::Arm64);
+            }
+            if spot {
+                demand.capacity_types = [CapacityType::OnDemand, CapacityType::Spot].into();
+            }
+            if zone {
+                demand.zones.insert(Zone::new("us-east-1d"));
+            }
+            if gpus > 0 {
+                demand.extended.insert("nvidia.com/gpu".into(), gpus);
+            }
+            demand.instance_type = pattern.map(str::to_owned);
+            demand
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Over the real list: what is bought holds the pod, and nothing that holds it is cheaper; where nothing is bought, nothing holds it.
+    #[test]
+    fn in_all_of_ec2_nothing_cheaper_fits(demand in any_demand()) {
+        let sizer = all_of_it();
+        let taken = sizer.size(&demand, &Avoid::none(), NOW).ok().map(|choice| choice.offering);
+        let price = taken.as_ref().map(|offering| sizer.effective_price(offering, &demand));
+        if let Some(offering) = &taken {
+            let reserve = sizer.policy().reserve_of(&offering.id.instance_type);
+            prop_assert!(offering.cpu >= demand.cpu && reserve.usable(offering.memory) >= demand.memory);
+            prop_assert!(demand.architectures.contains(&offering.architecture));
+        }
+        for other in sizer.explain(&demand, &Avoid::none(), NOW) {
+            let fits_for_less = other.reasons.is_empty()
+                && price.is_none_or(|price| sizer.effective_price(&other.offering, &demand) < price);
+            prop_assert!(!fits_for_less, "{:?} and not {}", taken, other.offering.id);
+        }
+    }
+
+    /// Over the real list: asking for more never costs less.
+    #[test]
+    fn in_all_of_ec2_more_never_costs_less(demand in any_demand(), cpu in 0..4000_u64, mib in 0..8000_u64) {
+        let sizer = all_of_it();
+        let mut more = demand.clone();
+        more.cpu.0 += cpu;
+        more.memory.0 += mib << 20;
+        let price = |demand: &PodDemand| {
+            let choice = sizer.size(demand, &Avoid::none(), NOW).ok()?;
+            Some(sizer.effective_price(&choice.offering, demand))
+        };
+        if let Some(larger) = price(&more) {
+            prop_assert!(price(&demand).is_some_and(|smaller| smaller <= larger));
+        }
     }
 }
