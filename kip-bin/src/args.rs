@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{completion, config, get, legacy, logging, output, run, size};
+use crate::{catalogue, completion, config, get, legacy, logging, output, run, size};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -55,6 +55,8 @@ enum Command {
     },
     /// Show which offering each pod would get, what it costs, and why others were not taken.
     Size(SizeArgs),
+    /// Show what is compiled in about a cloud: of which day it is, how many instance types it has, and what they cost.
+    Catalogue(CatalogueArgs),
     /// Show what runs.
     Get {
         #[command(subcommand)]
@@ -287,6 +289,7 @@ Examples:
   kip size -f pod.yaml
   kubectl get pods -o yaml | kip size -f - -o json
   kip size -f deployment.yaml --provider-config provider.yaml
+  kip size -f pod.yaml --cloud aws --region us-east-1     without an account
 
 Reads Pods, Lists of them, and the pod templates of Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs and CronJobs.
 Exit code 1 when a pod fits nothing.";
@@ -301,6 +304,15 @@ pub(crate) struct SizeArgs {
     /// The configuration. Default: this machine as the cloud, with its price list.
     #[arg(long, value_name = "FILE")]
     pub(crate) provider_config: Option<PathBuf>,
+    /// Choose from what is compiled in about this cloud, whatever cloud the configuration names: takes no credentials.
+    #[arg(long, value_enum, requires = "region")]
+    pub(crate) cloud: Option<CloudName>,
+    /// The cloud's region, such as us-east-1.
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// Choose as the old Kip did: no reserve, and only the families it knew (with --cloud aws).
+    #[arg(long, requires = "cloud")]
+    pub(crate) classic: bool,
     /// How to print.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub(crate) output: SizeOutput,
@@ -309,7 +321,40 @@ pub(crate) struct SizeArgs {
     pub(crate) rejected: usize,
 }
 
-/// How `kip size` prints.
+const CATALOGUE_HELP: &str = "\
+Examples:
+  kip catalogue --cloud aws                                       of which day it is
+  kip catalogue --cloud aws --region eu-west-1                    what the region sells
+  kip catalogue --cloud aws --region us-east-1 --types 'c7g.*'    sizes and prices
+
+Needs no credentials. A controller begins with this and replaces it by what the cloud says.";
+
+/// Flags of `kip catalogue`.
+#[derive(Debug, Parser)]
+#[command(after_help = CATALOGUE_HELP)]
+pub(crate) struct CatalogueArgs {
+    /// The cloud.
+    #[arg(long, value_enum)]
+    pub(crate) cloud: CloudName,
+    /// A region, to say what it sells.
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// List the instance types of the region that match this name or pattern.
+    #[arg(long, value_name = "PATTERN", requires = "region")]
+    pub(crate) types: Option<String>,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub(crate) output: SizeOutput,
+}
+
+/// A cloud about which something is compiled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CloudName {
+    /// Amazon EC2.
+    Aws,
+}
+
+/// How `kip size` and `kip catalogue` print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SizeOutput {
     /// For people.
@@ -388,6 +433,7 @@ impl Args {
             }
             Command::Config { command } => config_command(command),
             Command::Size(args) => size::run(&args),
+            Command::Catalogue(args) => catalogue::run(&args),
             Command::Get {
                 command: GetCommand::Cells(args),
             } => get::cells(&args),

@@ -9,7 +9,7 @@ use kip_core::cell::{CellAuthority, CellRuntime};
 #[cfg(feature = "local")]
 use kip_core::driver::DriverHandle;
 use kip_core::driver::{DriverConfig, Kip};
-use kip_core::kubelet::{KubeletConfig, VirtualKubelet};
+use kip_core::kubelet::{KubeletConfig, VirtualKubelet, usual_architectures};
 use kip_core::provider::CloudProvider;
 use kip_core::sizing::CheapestFit;
 use kube::runtime::wait::{Condition, await_condition};
@@ -60,13 +60,15 @@ impl Controller {
     pub(crate) async fn start(parts: Parts<'_>) -> anyhow::Result<Self> {
         let Parts {
             client,
-            kubelet,
+            mut kubelet,
             provider,
             authority,
             config,
             workers,
             standing,
         } = parts;
+        kubelet.pods.architectures =
+            usual_architectures(provider.info().capabilities.architectures.iter().copied());
         let name = kubelet.name.clone();
         let kubelet = VirtualKubelet::new(client.clone(), kubelet)?;
         let cluster = kubelet

@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod catalogue;
 mod completion;
 mod config;
 mod controller;

@@ -1,18 +1,19 @@
 //! `kip size`: which offering each pod would get, what it costs, and why the others were not taken.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kip_core::kubelet::{PodsConfig, demand};
-use kip_core::model::{Offering, PodDemand, Price};
+use kip_core::kubelet::{PodsConfig, demand, usual_architectures};
+use kip_core::model::{Bytes, Offering, PodDemand, Price};
 use kip_core::sizing::{Avoid, CheapestFit, CliffAdvice, InstanceSizer as _, Rejected};
 use serde_json::{Value, json};
 
 use crate::args::{SizeArgs, SizeOutput};
 use crate::config::{self, Config, Local};
-use crate::{manifest, output, wire};
+use crate::{catalogue, manifest, output, wire};
 
 /// What was found out about one pod.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ struct Answer {
 struct Offer {
     offering: Offering,
     price: Price,
+    /// What the instance has and why it costs what it does.
+    why: String,
     advice: Option<CliffAdvice>,
 }
 
@@ -47,12 +50,24 @@ pub(crate) fn run(args: &SizeArgs) -> anyhow::Result<ExitCode> {
         !pods.is_empty(),
         "there is no pod in these manifests, nor anything that makes one"
     );
-    let policy = config
-        .sizing
-        .policy(config.cells.default_instance_type.as_deref());
-    let mut sizer = CheapestFit::new(policy);
-    sizer.refresh(&wire::offerings(&config).context("cannot get the price list")?);
+    let default_type = config.cells.default_instance_type.as_deref();
+    let mut policy = config.sizing.policy(default_type);
+    let offerings = match (args.cloud, &args.region) {
+        (Some(cloud), Some(region)) => {
+            if args.classic {
+                policy = catalogue::classic_policy(cloud)?;
+                policy.default_instance_type = default_type.map(str::to_owned);
+            }
+            let known = catalogue::compiled_in(cloud, region)?;
+            output::note(&known.note);
+            known.offerings
+        }
+        _ => wire::offerings(&config).context("cannot get the price list")?,
+    };
     let mut basis = PodsConfig::default();
+    basis.architectures = usual_architectures(offerings.iter().map(|offering| offering.architecture));
+    let mut sizer = CheapestFit::new(policy);
+    sizer.refresh(&offerings);
     basis.basis = config.sizing.basis.into();
     let answers: Vec<Answer> = pods
         .into_iter()
@@ -87,6 +102,7 @@ fn answer(sizer: &CheapestFit, name: String, pod: &Pod, basis: &PodsConfig) -> A
         .size(&demand, &avoid, now)
         .map(|choice| Offer {
             price: sizer.effective_price(&choice.offering, &demand),
+            why: why(sizer, &choice.offering, &demand),
             advice: sizer.cliff(&demand, &avoid, now),
             offering: choice.offering,
         })
@@ -96,6 +112,51 @@ fn answer(sizer: &CheapestFit, name: String, pod: &Pod, basis: &PodsConfig) -> A
         rejected: sizer.explain(&demand, &avoid, now),
         demand: Some(demand),
         outcome,
+    }
+}
+
+/// One sentence for people: what the instance has, what of it is the pod's, and what makes up the price.
+fn why(sizer: &CheapestFit, offering: &Offering, demand: &PodDemand) -> String {
+    let usable = sizer
+        .policy()
+        .reserve_of(&offering.id.instance_type)
+        .usable(offering.memory);
+    let mut text = format!(
+        "{} is the cheapest that fits: {} CPU and {} memory, of which {} are for the pod",
+        offering.id,
+        offering.cpu,
+        offering.memory,
+        Mebibytes(usable)
+    );
+    if let Some(model) = &offering.gpu_model {
+        text.push_str(&format!(", with {model} GPUs"));
+    }
+    let extra = Price(
+        sizer
+            .effective_price(offering, demand)
+            .0
+            .saturating_sub(offering.price.0),
+    );
+    match offering.baseline_cpu {
+        Some(baseline) if extra > Price(0) => text.push_str(&format!(
+            "; {} and {extra} for CPU above its baseline of {baseline}",
+            offering.price
+        )),
+        Some(baseline) => text.push_str(&format!(
+            "; {}, within its baseline of {baseline} CPU",
+            offering.price
+        )),
+        None => text.push_str(&format!("; {}", offering.price)),
+    }
+    text
+}
+
+/// Memory in whole mebibytes, rounded down.
+struct Mebibytes(Bytes);
+
+impl std::fmt::Display for Mebibytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}Mi", self.0.0 >> 20)
     }
 }
 
@@ -125,10 +186,12 @@ fn table(answers: &[Answer], rejected: usize) -> String {
     }
     for answer in answers {
         match &answer.outcome {
-            Ok(Offer {
-                advice: Some(advice), ..
-            }) => text.push_str(&format!("\n{}: {advice}\n", answer.name)),
-            Ok(_) => {}
+            Ok(offer) => {
+                text.push_str(&format!("\n{}: {}\n", answer.name, offer.why));
+                if let Some(advice) = &offer.advice {
+                    text.push_str(&format!("{}: {advice}\n", answer.name));
+                }
+            }
             Err(why) => text.push_str(&format!("\n{}: {why}\n", answer.name)),
         }
         if rejected > 0 && !answer.rejected.is_empty() {
@@ -139,33 +202,53 @@ fn table(answers: &[Answer], rejected: usize) -> String {
 }
 
 fn rejections(answer: &Answer, most: usize) -> String {
-    let rows: Vec<Vec<String>> = answer
-        .rejected
+    let mut groups = groups(&answer.rejected);
+    // What fits, or misses by one thing, teaches more than what is cheap and far too small. Equals stay cheapest first.
+    groups.sort_by_key(|(first, _)| first.reasons.len().max(1));
+    let rows: Vec<Vec<String>> = groups
         .iter()
         .take(most)
-        .map(|rejected| {
-            let reasons: Vec<String> = rejected.reasons.iter().map(ToString::to_string).collect();
+        .map(|(first, zones)| {
+            let reasons: Vec<String> = first.reasons.iter().map(ToString::to_string).collect();
             let reasons = if reasons.is_empty() {
                 "fits, is not cheaper".to_owned()
             } else {
                 reasons.join("; ")
             };
-            vec![
-                rejected.offering.id.to_string(),
-                rejected.offering.price.to_string(),
-                reasons,
-            ]
+            let id = &first.offering.id;
+            let name = match zones {
+                1 => id.to_string(),
+                _ => format!("{}/{zones} zones/{}", id.instance_type, id.capacity_type),
+            };
+            vec![name, first.offering.price.to_string(), reasons]
         })
         .collect();
-    let mut text = format!("\nnot taken for {}, cheapest first:\n", answer.name);
+    let mut text = format!("\nnot taken for {}, what came closest first:\n", answer.name);
     for line in output::table(&["OFFERING", "PRICE", "WHY"], &rows).lines() {
         text.push_str(&format!("  {line}\n"));
     }
-    let more = answer.rejected.len().saturating_sub(most);
+    let more = groups.len().saturating_sub(most);
     if more > 0 {
         text.push_str(&format!("  and {more} more: see -o json or --rejected\n"));
     }
     text
+}
+
+/// The same type for the same price and reasons in several zones is one line; the number is that of the zones. Keeps the order.
+fn groups(rejected: &[Rejected]) -> Vec<(&Rejected, usize)> {
+    let mut groups: Vec<(&Rejected, usize)> = Vec::new();
+    let mut places = BTreeMap::new();
+    for one in rejected {
+        let id = &one.offering.id;
+        let reasons: Vec<String> = one.reasons.iter().map(ToString::to_string).collect();
+        let key = (&id.instance_type, id.capacity_type, one.offering.price, reasons);
+        let place = *places.entry(key).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, zones)) => *zones += 1,
+            None => groups.push((one, 1)),
+        }
+    }
+    groups
 }
 
 fn report(answers: &[Answer]) -> Value {
@@ -193,6 +276,7 @@ fn report(answers: &[Answer]) -> Value {
                 })),
                 "offering": offer.map(|offer| offer.offering.id.to_string()),
                 "pricePerHour": offer.map(|offer| dollars(offer.price)),
+                "why": offer.map(|offer| &offer.why),
                 "noFit": answer.outcome.as_ref().err(),
                 "advice": offer.and_then(|offer| offer.advice.as_ref()).map(ToString::to_string),
                 "rejected": rejected,

@@ -9,6 +9,7 @@
 
 mod bench;
 mod build;
+mod catalogue;
 mod ci;
 mod cluster;
 mod command;
@@ -57,6 +58,11 @@ enum Task {
     /// Measure what this project promises and write benches/README.md (needs root).
     #[command(after_help = "Example:\n  cargo xtask bench       # fails when a budget is exceeded")]
     Bench,
+    /// Make the list of EC2's instance types and prices anew that kip-aws compiles in.
+    #[command(
+        after_help = "Example:\n  cargo xtask catalogue   # after a new moto or new prices; then commit kip-aws/data"
+    )]
+    Catalogue,
     /// Play stories in which everything goes wrong to the real driver, in virtual time.
     #[command(after_help = "Examples:\n  \
         cargo xtask sim --seeds 2000\n  \
@@ -127,6 +133,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Demo => demo::run(),
         Task::Test => ci::test(),
         Task::Bench => bench::run(),
+        Task::Catalogue => catalogue::run(),
         Task::Sim { mutants, args } => sim::run_with(mutants, &args),
         Task::Ci { only } => ci::checks(&only),
         Task::ControlPlane { serve } => {

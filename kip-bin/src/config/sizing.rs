@@ -6,7 +6,7 @@ use std::time::Duration;
 use kip_core::kubelet::SizingBasis;
 use kip_core::model::{Bytes, Price};
 use kip_core::plan::Policy;
-use kip_core::sizing::{MemoryReserve, SizingPolicy};
+use kip_core::sizing::{Burstable, MemoryReserve, SizingPolicy};
 use serde::Serialize;
 
 use super::document::Section;
@@ -26,6 +26,33 @@ pub(crate) struct Sizing {
     /// Dollars for one CPU-hour above a burstable type's baseline. Default 0.05.
     #[serde(serialize_with = "show::micros", rename = "surplusCPUHour")]
     pub(crate) surplus_cpu_hour: u64,
+    /// What CPU a pod may count on from burstable types: `surplus` (default), `baseline` or `never`.
+    pub(crate) burstable: Credits,
+    /// Names or patterns of instance types for pods that name none themselves. Default: all that are meant for every pod.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) instance_types: Vec<String>,
+}
+
+/// What burstable types count for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Credits {
+    /// All CPU counts, and what is above the baseline is paid for.
+    Surplus,
+    /// The baseline counts.
+    Baseline,
+    /// They are not taken.
+    Never,
+}
+
+impl From<Credits> for Burstable {
+    fn from(credits: Credits) -> Self {
+        match credits {
+            Credits::Surplus => Self::Surplus,
+            Credits::Baseline => Self::Baseline,
+            Credits::Never => Self::Never,
+        }
+    }
 }
 
 /// Which of a container's two numbers counts.
@@ -79,6 +106,8 @@ impl Default for Sizing {
             },
             families: BTreeMap::new(),
             surplus_cpu_hour: policy.surplus_cpu_hour.0,
+            burstable: Credits::Surplus,
+            instance_types: Vec::new(),
         }
     }
 }
@@ -88,7 +117,9 @@ impl Sizing {
     pub(crate) fn policy(&self, default_instance_type: Option<&str>) -> SizingPolicy {
         let mut policy = SizingPolicy::default()
             .with_reserve(self.reserve.into())
-            .with_surplus_cpu_hour(Price(self.surplus_cpu_hour));
+            .with_surplus_cpu_hour(Price(self.surplus_cpu_hour))
+            .with_burstable(self.burstable.into())
+            .with_instance_types(self.instance_types.iter().cloned());
         for (family, reserve) in &self.families {
             policy = policy.with_family(family.clone(), (*reserve).into());
         }
@@ -119,7 +150,29 @@ pub(super) fn read(section: Section<'_>) -> Sizing {
         surplus_cpu_hour: section
             .micros("surplusCPUHour")
             .unwrap_or(default.surplus_cpu_hour),
+        burstable: section
+            .one_of(
+                "burstable",
+                &[
+                    ("surplus", Credits::Surplus),
+                    ("baseline", Credits::Baseline),
+                    ("never", Credits::Never),
+                ],
+            )
+            .unwrap_or(default.burstable),
+        instance_types: section.texts("instanceTypes"),
     };
+    for pattern in &sizing.instance_types {
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".-_*".contains(c);
+        if pattern.is_empty() || !pattern.chars().all(plain) {
+            section.problem(
+                "instanceTypes",
+                format!(
+                    "{pattern:?} is no instance type; write names such as m5.large, or patterns such as m5.*"
+                ),
+            );
+        }
+    }
     section.finish();
     sizing
 }

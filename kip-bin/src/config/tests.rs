@@ -32,7 +32,8 @@ cloud:
     - {type: t.small, cpu: 500m, memory: 512Mi, price: 0.0052, spotPrice: 0.001}
 cells: {defaultInstanceType: t.small, defaultVolumeSize: 10G, nametag: a-1, extraCIDRs: [10.0.0.0/8]}
 kubelet: {capacity: {nvidia.com/gpu: 4}, pods: 200, labels: {team: 7}}
-sizing: {basis: requests, reserve: {percent: 7.5, fixed: 100Mi}, families: {t: {fixed: 0}}, surplusCPUHour: 0.04}
+sizing: {basis: requests, reserve: {percent: 7.5, fixed: 100Mi}, families: {t: {fixed: 0}}, surplusCPUHour: 0.04,
+  burstable: baseline, instanceTypes: [m5.*, c5.large]}
 orphans: {grace: 5m, dryRun: true}
 ";
     let first = parse(text, "provider.yaml").unwrap();
@@ -55,6 +56,8 @@ orphans: {grace: 5m, dryRun: true}
     assert_eq!(policy.families["t"].permille, 75);
     assert_eq!(policy.families["t"].fixed, Bytes(0));
     assert_eq!(policy.surplus_cpu_hour.0, 40_000);
+    assert_eq!(policy.burstable, kip_core::sizing::Burstable::Baseline);
+    assert_eq!(policy.instance_types, ["m5.*", "c5.large"]);
 }
 
 #[test]
@@ -72,7 +75,7 @@ cells:
 kubelet:
   capacity: {cpu: lots}
   labels: [a]
-sizing: {basis: both, reserve: {percent: 99}}
+sizing: {basis: both, reserve: {percent: 99}, burstable: always, instanceTypes: [a b]}
 orphans: {dryRun: perhaps}
 speed: fast
 ";
@@ -93,6 +96,8 @@ speed: fast
             "kubelet.labels: must be a mapping, not a list",
             "sizing.reserve.percent: must be a number from 0 to 50 with at most three decimals, not \"99\"",
             "sizing.basis: must be limits or requests, not \"both\"",
+            "sizing.burstable: must be surplus or baseline or never, not \"always\"",
+            "sizing.instanceTypes: \"a b\" is no instance type; write names such as m5.large, or patterns such as m5.*",
             "orphans.dryRun: must be true or false, not \"perhaps\"",
             "speed: unknown key; known here: apiVersion, cells, cloud, etcd, kubelet, orphans, sizing, testing",
         ]

@@ -1,11 +1,12 @@
 //! What an embedder decides about the virtual node: its name, size, addresses, and how its endpoint is served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::NodeName;
+use crate::model::Architecture;
 
 /// Which of a container's two numbers counts when a cell is sized for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +112,9 @@ pub struct PodsConfig {
     pub namespace: Option<String>,
     /// Which numbers a cell is sized by.
     pub basis: SizingBasis,
+    /// What pods may run on that select no architecture and name no family of instance types; amd64 by default, for most images are
+    /// made for that. Empty means any. See [`usual_architectures`].
+    pub architectures: BTreeSet<Architecture>,
     /// Addresses of the cluster's DNS service, for pods with `dnsPolicy: ClusterFirst`. Empty: such pods use the cell's resolver.
     pub cluster_dns: Vec<IpAddr>,
     /// The cluster's DNS domain; `cluster.local` by default.
@@ -125,10 +129,22 @@ impl Default for PodsConfig {
         Self {
             namespace: None,
             basis: SizingBasis::Limits,
+            architectures: BTreeSet::from([Architecture::Amd64]),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             watch_jitter: true,
         }
+    }
+}
+
+/// What pods that say nothing may run on where these are offered: amd64 where there is some, else whatever there is. An image made for
+/// amd64 alone would never start elsewhere, so arm64 is for pods that allow it.
+pub fn usual_architectures(offered: impl IntoIterator<Item = Architecture>) -> BTreeSet<Architecture> {
+    let offered: BTreeSet<Architecture> = offered.into_iter().collect();
+    if offered.is_empty() || offered.contains(&Architecture::Amd64) {
+        BTreeSet::from([Architecture::Amd64])
+    } else {
+        offered
     }
 }
 

@@ -92,6 +92,7 @@ pub use cells::{
 };
 pub use config::{
     EndpointConfig, KubeletConfig, NodeConfig, NodeTaint, PodsConfig, ServingCertificate, SizingBasis,
+    usual_architectures,
 };
 pub use controller::{ConnectedPods, PodController};
 pub use demand::{Refusal, demand};

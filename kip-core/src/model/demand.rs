@@ -30,6 +30,9 @@ pub struct PodDemand {
     pub capacity_types: BTreeSet<CapacityType>,
     /// Instance types the pod insists on: an exact name, or a glob with `*`. None means any.
     pub instance_type: Option<String>,
+    /// GPU models the pod accepts, such as `T4` or `nvidia-tesla-t4`; empty means any.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub gpu_models: BTreeSet<String>,
     /// Higher goes first when launches must wait.
     pub priority: i32,
     /// Labels of the pod, for tags that let a bill be split.
@@ -49,6 +52,7 @@ impl PodDemand {
             zones: BTreeSet::new(),
             capacity_types: BTreeSet::new(),
             instance_type: None,
+            gpu_models: BTreeSet::new(),
             priority: 0,
             labels: BTreeMap::new(),
         }

@@ -72,10 +72,20 @@ pub struct Offering {
     pub generation: u32,
     /// CPU that a burstable type may use all the time without extra charge; None for other types.
     pub baseline_cpu: Option<CpuMillis>,
+    /// What one CPU-hour above the baseline costs; None is what the sizing policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surplus_cpu_hour: Option<Price>,
+    /// Model of its GPUs as the cloud names it, such as `T4`; None without GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_model: Option<String>,
+    /// Only for pods that name the type, or a pattern of types: what boots slowly, is phased out or holds a part of a GPU must not come as a
+    /// surprise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_name_only: bool,
 }
 
 impl Offering {
-    /// An offering of the given size and price, without extended resources, generation 0, not burstable.
+    /// An offering of the given size and price, without extended resources or GPUs, generation 0, not burstable, for every pod.
     pub fn new(
         id: OfferingId,
         architecture: Architecture,
@@ -92,6 +102,9 @@ impl Offering {
             price,
             generation: 0,
             baseline_cpu: None,
+            surplus_cpu_hour: None,
+            gpu_model: None,
+            by_name_only: false,
         }
     }
 }

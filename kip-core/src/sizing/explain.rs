@@ -1,12 +1,15 @@
 //! Says in one sentence why nothing fits, in the style of the Kubernetes scheduler.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
 use super::{Avoid, NoFit, Rejection, SizingPolicy, rule};
 use crate::model::{Bytes, CpuMillis, Offering, PodDemand};
+
+/// How many names are told in a sentence.
+const MOST_NAMES: usize = 12;
 
 /// Counts the reasons against all offerings and makes a sentence of them.
 pub(super) fn no_fit(
@@ -41,7 +44,15 @@ pub(super) fn no_fit(
             }
         }
     }
-    let reasons = tally.sentence(rule::wanted_type(policy, demand), demand);
+    let wanted = rule::wanted_type(policy, demand);
+    if let Some(wanted) = wanted.filter(|_| tally.instance_type == offerings.len()) {
+        let known = like(wanted, offerings);
+        return NoFit::new(
+            format!("no instance type on offer is called {wanted}{known}"),
+            false,
+        );
+    }
+    let reasons = tally.sentence(wanted, demand);
     NoFit::new(
         format!("0 of {} offerings fit: {reasons}", offerings.len()),
         only_avoided,
@@ -52,6 +63,10 @@ pub(super) fn no_fit(
 #[derive(Default)]
 struct Tally {
     instance_type: usize,
+    by_name_only: usize,
+    burstable: usize,
+    gpu_model: usize,
+    gpu_models: BTreeSet<String>,
     architecture: usize,
     zone: usize,
     capacity_type: usize,
@@ -90,6 +105,12 @@ impl Tally {
     fn add(&mut self, reason: &Rejection) {
         match reason {
             Rejection::InstanceType => self.instance_type += 1,
+            Rejection::ByNameOnly => self.by_name_only += 1,
+            Rejection::Burstable => self.burstable += 1,
+            Rejection::GpuModel { has } => {
+                self.gpu_model += 1;
+                self.gpu_models.extend(has.clone());
+            }
             Rejection::Architecture => self.architecture += 1,
             Rejection::Zone => self.zone += 1,
             Rejection::CapacityType => self.capacity_type += 1,
@@ -111,6 +132,28 @@ impl Tally {
         };
         let wanted = wanted_type.unwrap_or_default();
         part(self.instance_type, format!("are not of instance type {wanted}"));
+        part(
+            self.by_name_only,
+            "are only for pods that name their type".to_owned(),
+        );
+        part(self.burstable, "are burstable".to_owned());
+        let models = either(&demand.gpu_models);
+        let has_models = if self.gpu_models.is_empty() {
+            "none has a GPU".to_owned()
+        } else {
+            format!(
+                "others are {}",
+                self.gpu_models
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        };
+        part(
+            self.gpu_model,
+            format!("have no GPU of model {models} ({has_models})"),
+        );
         part(
             self.architecture,
             format!("are not {}", either(&demand.architectures)),
@@ -147,6 +190,21 @@ impl Tally {
         let texts: Vec<String> = parts.into_iter().map(|(_, text)| text).collect();
         texts.join(", ")
     }
+}
+
+/// Names on offer that begin like the one that is not, for a misspelled size or a pattern that is too narrow.
+fn like(wanted: &str, offerings: &[Offering]) -> String {
+    let family = wanted.split(['.', '*']).next().unwrap_or_default();
+    let names: BTreeSet<&str> = offerings
+        .iter()
+        .map(|offering| offering.id.instance_type.as_str())
+        .filter(|name| !family.is_empty() && name.split('.').next() == Some(family))
+        .collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<&str> = names.into_iter().take(MOST_NAMES).collect();
+    format!("; there are {}", shown.join(", "))
 }
 
 fn either<T: ToString>(items: impl IntoIterator<Item = T>) -> String {

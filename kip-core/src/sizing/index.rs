@@ -30,6 +30,8 @@ struct Key {
     usable: Bytes,
     /// Cheapest list price.
     price: Price,
+    /// Whether pods may get it that name no type; of a block: whether they may get any of it.
+    for_all: bool,
     traits: Traits,
 }
 
@@ -118,11 +120,12 @@ fn bits_of<'a>(names: impl Iterator<Item = &'a String>) -> u64 {
 impl Key {
     fn of(policy: &SizingPolicy, offering: &Offering) -> Self {
         Self {
-            cpu: offering.cpu,
+            cpu: rule::countable_cpu(policy, offering),
             usable: policy
                 .reserve_of(&offering.id.instance_type)
                 .usable(offering.memory),
             price: offering.price,
+            for_all: rule::for_all(policy, offering),
             traits: Traits::of(offering),
         }
     }
@@ -132,12 +135,17 @@ impl Key {
             cpu: self.cpu.max(other.cpu),
             usable: self.usable.max(other.usable),
             price: self.price.min(other.price),
+            for_all: self.for_all || other.for_all,
             traits: self.traits.join(other.traits),
         }
     }
 
+    /// Whether a pod that names no type may fit; false is certain.
     fn may_fit(&self, demand: &PodDemand, wanted: Traits) -> bool {
-        self.usable >= demand.memory && self.cpu >= demand.cpu && self.traits.may_satisfy(wanted)
+        self.for_all
+            && self.usable >= demand.memory
+            && self.cpu >= demand.cpu
+            && self.traits.may_satisfy(wanted)
     }
 }
 

@@ -3,10 +3,13 @@
 mod cheapest;
 mod cliff;
 mod explain;
+mod gpu;
 mod index;
 mod policy;
 mod rule;
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;
 
@@ -17,8 +20,8 @@ use serde::Serialize;
 
 pub use cheapest::{CheapestFit, Rejected};
 pub use cliff::CliffAdvice;
-pub use policy::{MemoryReserve, SizingPolicy};
-pub use rule::Rejection;
+pub use policy::{Burstable, MemoryReserve, SizingPolicy};
+pub use rule::{Rejection, glob as type_matches};
 
 use crate::capacity::Reading;
 use crate::ids::OfferingId;

@@ -42,6 +42,19 @@ impl MemoryReserve {
     }
 }
 
+/// What CPU a pod may count on from a burstable type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Burstable {
+    /// All of it; what is asked above the baseline is added to the price as surplus credits. For instances with unlimited credits.
+    #[default]
+    Surplus,
+    /// Its baseline. For instances with standard credits, which are slowed down when the credits are used up.
+    Baseline,
+    /// None: burstable types are not taken.
+    Never,
+}
+
 /// What an operator may decide about sizing. The default is right for most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -53,8 +66,13 @@ pub struct SizingPolicy {
     /// Price of one CPU-hour used above a burstable type's baseline. Default $0.05, the surplus credit price of Linux T2, T3 and T3a
     /// instances. Source: "Unlimited mode for burstable performance instances", Amazon EC2 User Guide.
     pub surplus_cpu_hour: Price,
+    /// What burstable types count for.
+    pub burstable: Burstable,
     /// Instance type of a pod that asks for nothing at all. None means the cheapest.
     pub default_instance_type: Option<String>,
+    /// Exact names or patterns with `*`: what pods may get that name no type themselves. Empty means all but those that are
+    /// [`by_name_only`](crate::model::Offering::by_name_only).
+    pub instance_types: Vec<String>,
 }
 
 impl Default for SizingPolicy {
@@ -63,7 +81,9 @@ impl Default for SizingPolicy {
             reserve: MemoryReserve::default(),
             families: BTreeMap::new(),
             surplus_cpu_hour: Price(50_000),
+            burstable: Burstable::default(),
             default_instance_type: None,
+            instance_types: Vec::new(),
         }
     }
 }
@@ -94,6 +114,20 @@ impl SizingPolicy {
     #[must_use]
     pub fn with_default_instance_type(mut self, instance_type: impl Into<String>) -> Self {
         self.default_instance_type = Some(instance_type.into());
+        self
+    }
+
+    /// Sets what burstable types count for.
+    #[must_use]
+    pub fn with_burstable(mut self, burstable: Burstable) -> Self {
+        self.burstable = burstable;
+        self
+    }
+
+    /// Sets what pods may get that name no type themselves.
+    #[must_use]
+    pub fn with_instance_types(mut self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.instance_types = patterns.into_iter().map(Into::into).collect();
         self
     }
 

@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Avoid, SizingPolicy};
+use super::gpu::same_model;
+use super::{Avoid, Burstable, SizingPolicy};
 use crate::ids::OfferingId;
 use crate::model::{Bytes, CapacityType, CpuMillis, Offering, PodDemand, Price};
 
@@ -18,15 +19,24 @@ use crate::model::{Bytes, CapacityType, CpuMillis, Offering, PodDemand, Price};
 pub enum Rejection {
     /// The pod insists on other instance types.
     InstanceType,
+    /// Only pods get it that name it, and this one does not.
+    ByNameOnly,
+    /// The policy takes no burstable types.
+    Burstable,
     /// The pod cannot run on this architecture.
     Architecture,
     /// The pod may not run in this zone.
     Zone,
     /// The pod does not accept this way of buying.
     CapacityType,
+    /// Its GPUs are of no model the pod accepts.
+    GpuModel {
+        /// What it has.
+        has: Option<String>,
+    },
     /// Too few CPUs.
     Cpu {
-        /// CPUs of the instance.
+        /// CPUs of the instance that count.
         has: CpuMillis,
         /// CPUs the pod needs.
         needs: CpuMillis,
@@ -55,9 +65,13 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InstanceType => f.write_str("not an instance type the pod asks for"),
+            Self::ByNameOnly => f.write_str("only for pods that name its type"),
+            Self::Burstable => f.write_str("burstable types are not taken"),
             Self::Architecture => f.write_str("not an architecture the pod can run on"),
             Self::Zone => f.write_str("not in a zone the pod may run in"),
             Self::CapacityType => f.write_str("not a capacity type the pod accepts"),
+            Self::GpuModel { has: Some(model) } => write!(f, "no GPU model the pod accepts ({model})"),
+            Self::GpuModel { has: None } => f.write_str("no GPU model the pod accepts (none)"),
             Self::Cpu { has, needs } => write!(f, "too few CPUs ({has}, needs {needs})"),
             Self::Memory { has, needs } => write!(
                 f,
@@ -107,8 +121,13 @@ pub(super) fn reasons_against(
     demand: &PodDemand,
     mut each: impl FnMut(Rejection) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    if wanted_type(policy, demand).is_some_and(|wanted| !glob(wanted, offering.id.instance_type.as_str())) {
-        each(Rejection::InstanceType)?;
+    match wanted_type(policy, demand) {
+        Some(wanted) if !glob(wanted, offering.id.instance_type.as_str()) => each(Rejection::InstanceType)?,
+        None if !for_all(policy, offering) => each(Rejection::ByNameOnly)?,
+        _ => {}
+    }
+    if offering.baseline_cpu.is_some() && policy.burstable == Burstable::Never {
+        each(Rejection::Burstable)?;
     }
     if !demand.architectures.is_empty() && !demand.architectures.contains(&offering.architecture) {
         each(Rejection::Architecture)?;
@@ -129,9 +148,16 @@ pub(super) fn reasons_against(
             })?;
         }
     }
-    if offering.cpu < demand.cpu {
+    let accepted = |model: &String| demand.gpu_models.iter().any(|wanted| same_model(wanted, model));
+    if !demand.gpu_models.is_empty() && !offering.gpu_model.as_ref().is_some_and(accepted) {
+        each(Rejection::GpuModel {
+            has: offering.gpu_model.clone(),
+        })?;
+    }
+    let cpu = countable_cpu(policy, offering);
+    if cpu < demand.cpu {
         each(Rejection::Cpu {
-            has: offering.cpu,
+            has: cpu,
             needs: demand.cpu,
         })?;
     }
@@ -143,6 +169,23 @@ pub(super) fn reasons_against(
         })?;
     }
     ControlFlow::Continue(())
+}
+
+/// Whether pods may get an offering that name no type.
+pub(super) fn for_all(policy: &SizingPolicy, offering: &Offering) -> bool {
+    if policy.instance_types.is_empty() {
+        return !offering.by_name_only;
+    }
+    let name = offering.id.instance_type.as_str();
+    policy.instance_types.iter().any(|pattern| glob(pattern, name))
+}
+
+/// The CPU a pod may count on.
+pub(super) fn countable_cpu(policy: &SizingPolicy, offering: &Offering) -> CpuMillis {
+    match (policy.burstable, offering.baseline_cpu) {
+        (Burstable::Baseline, Some(baseline)) => baseline.min(offering.cpu),
+        _ => offering.cpu,
+    }
 }
 
 /// Whether an offering covers a demand.
@@ -175,7 +218,8 @@ pub(super) fn effective_price(policy: &SizingPolicy, offering: &Offering, demand
     let above = offering
         .baseline_cpu
         .map_or(0, |baseline| demand.cpu.0.saturating_sub(baseline.0));
-    let surcharge = u128::from(policy.surplus_cpu_hour.0) * u128::from(above) / 1000;
+    let rate = offering.surplus_cpu_hour.unwrap_or(policy.surplus_cpu_hour);
+    let surcharge = u128::from(rate.0) * u128::from(above) / 1000;
     Price(
         offering
             .price
@@ -197,8 +241,8 @@ pub(super) fn rank(price: Price, offering: &Offering) -> Rank<'_> {
     )
 }
 
-/// Whether a name matches a pattern in which `*` stands for any text.
-pub(super) fn glob(pattern: &str, name: &str) -> bool {
+/// Whether the name of an instance type matches a pattern in which `*` stands for any text.
+pub fn glob(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     // split always yields at least one part.
     let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {

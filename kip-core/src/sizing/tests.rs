@@ -1,15 +1,14 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use proptest::prelude::*;
 
 use super::*;
 use crate::ids::{InstanceType, OfferingId, PodRef, PodUid, Zone};
 use crate::model::{Architecture, Bytes, CapacityType, CpuMillis, Offering, PodDemand, Price};
 
-const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+pub(super) const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-fn id(name: &str, zone: &str, capacity_type: CapacityType) -> OfferingId {
+pub(super) fn id(name: &str, zone: &str, capacity_type: CapacityType) -> OfferingId {
     OfferingId {
         instance_type: InstanceType::new(name),
         zone: Zone::new(zone),
@@ -17,7 +16,7 @@ fn id(name: &str, zone: &str, capacity_type: CapacityType) -> OfferingId {
     }
 }
 
-fn offering(name: &str, cpu: u64, gib: u64, price: u64) -> Offering {
+pub(super) fn offering(name: &str, cpu: u64, gib: u64, price: u64) -> Offering {
     Offering::new(
         id(name, "z1", CapacityType::OnDemand),
         Architecture::Amd64,
@@ -27,7 +26,7 @@ fn offering(name: &str, cpu: u64, gib: u64, price: u64) -> Offering {
     )
 }
 
-fn demand(cpu: u64, mib: u64) -> PodDemand {
+pub(super) fn demand(cpu: u64, mib: u64) -> PodDemand {
     let pod = PodRef {
         uid: PodUid::new("u"),
         namespace: "default".into(),
@@ -36,13 +35,13 @@ fn demand(cpu: u64, mib: u64) -> PodDemand {
     PodDemand::new(pod, CpuMillis(cpu), Bytes::mib(mib))
 }
 
-fn sizer(offerings: &[Offering]) -> CheapestFit {
+pub(super) fn sizer(offerings: &[Offering]) -> CheapestFit {
     let mut sizer = CheapestFit::new(SizingPolicy::default());
     sizer.refresh(offerings);
     sizer
 }
 
-fn pick(sizer: &CheapestFit, demand: &PodDemand) -> String {
+pub(super) fn pick(sizer: &CheapestFit, demand: &PodDemand) -> String {
     match sizer.size(demand, &Avoid::none(), NOW) {
         Ok(choice) => choice.offering.id.to_string(),
         Err(no_fit) => no_fit.to_string(),
@@ -134,11 +133,11 @@ fn instance_types_are_asked_for_by_name_or_glob() {
         ("m*e", "m5.large/z1/on-demand"),
         (
             "c5.large*2",
-            "0 of 3 offerings fit: 3 are not of instance type c5.large*2",
+            "no instance type on offer is called c5.large*2; there are c5.large, c5.xlarge",
         ),
         (
             "c5.larg",
-            "0 of 3 offerings fit: 3 are not of instance type c5.larg",
+            "no instance type on offer is called c5.larg; there are c5.large, c5.xlarge",
         ),
     ] {
         let mut wants = demand(1, 1);
@@ -258,142 +257,90 @@ fn the_user_is_told_when_a_little_less_would_be_much_cheaper() {
     );
 }
 
-fn any_offering() -> impl Strategy<Value = Offering> {
-    let name = prop_oneof![Just("a.x"), Just("a.y"), Just("b.x"), Just("b.y"), Just("c.z")];
-    let kind = (0..3u8, any::<bool>(), 0..3u8, 0..3u64);
-    let size = (1..9u64, 1..17u64, 1..6u64, 0..3u32);
-    (name, kind, size, proptest::option::of(0..4u64)).prop_map(
-        |(name, (zone, arm, capacity, gpus), (cpu, gib, price, generation), baseline)| {
-            let capacity_type =
-                [CapacityType::OnDemand, CapacityType::Spot, CapacityType::Reserved][usize::from(capacity)];
-            let mut offering = offering(name, cpu, gib, price * 10_000);
-            offering.id = id(name, &format!("z{zone}"), capacity_type);
-            if arm {
-                offering.architecture = Architecture::Arm64;
-            }
-            if gpus > 0 {
-                offering.extended.insert("nvidia.com/gpu".into(), gpus);
-            }
-            offering.generation = generation;
-            offering.baseline_cpu = baseline.map(|cpus| CpuMillis(cpus * 500));
-            offering
-        },
-    )
-}
-
-/// At most one entry an id, as a cloud's list has.
-fn any_list() -> impl Strategy<Value = Vec<Offering>> {
-    proptest::collection::vec(any_offering(), 0..120).prop_map(|list| {
-        let mut seen = BTreeSet::new();
-        list.into_iter().filter(|o| seen.insert(o.id.clone())).collect()
-    })
-}
-
-fn any_demand() -> impl Strategy<Value = PodDemand> {
-    let kinds = (
-        proptest::collection::btree_set(
-            prop_oneof![Just(Architecture::Amd64), Just(Architecture::Arm64)],
-            0..2,
-        ),
-        proptest::collection::btree_set(0..4u8, 0..3),
-        proptest::collection::btree_set(
-            prop_oneof![
-                Just(CapacityType::OnDemand),
-                Just(CapacityType::Spot),
-                Just(CapacityType::Reserved)
-            ],
-            0..3,
-        ),
+#[test]
+fn a_gpu_is_had_by_its_model_whatever_the_label_calls_it() {
+    let with = |name: &str, model: &str, price| {
+        let mut offering = offering(name, 4, 16, price);
+        offering.extended.insert("nvidia.com/gpu".into(), 1);
+        offering.gpu_model = Some(model.into());
+        offering
+    };
+    let list = [
+        with("g4dn", "T4", 10),
+        with("g6", "L4", 20),
+        offering("m", 4, 16, 1),
+    ];
+    let mut wants = demand(1000, 1024);
+    wants.extended.insert("nvidia.com/gpu".into(), 1);
+    assert_eq!(pick(&sizer(&list), &wants), "g4dn/z1/on-demand");
+    wants.gpu_models = BTreeSet::from(["nvidia-l4".into()]);
+    assert_eq!(pick(&sizer(&list), &wants), "g6/z1/on-demand");
+    wants.gpu_models = BTreeSet::from(["H100".into()]);
+    assert_eq!(
+        pick(&sizer(&list), &wants),
+        "0 of 3 offerings fit: 3 have no GPU of model H100 (others are L4, T4), \
+         1 have too little nvidia.com/gpu (largest 0, needs 1)"
     );
-    let pattern = proptest::option::weighted(
-        0.3,
-        prop_oneof![Just("a.x"), Just("a.*"), Just("*.x"), Just("*"), Just("d")],
+}
+
+#[test]
+fn bare_metal_and_old_types_go_only_to_pods_that_name_them() {
+    let mut metal = offering("m5.metal", 96, 384, 1);
+    metal.by_name_only = true;
+    let list = [metal, offering("m5.24xlarge", 96, 384, 2)];
+    let mut wants = demand(1000, 1024);
+    assert_eq!(pick(&sizer(&list), &wants), "m5.24xlarge/z1/on-demand");
+    assert_eq!(
+        pick(&sizer(&list[..1]), &wants),
+        "0 of 1 offerings fit: 1 are only for pods that name their type"
     );
-    (0..9000u64, 0..17_000u64, kinds, pattern, 0..3u64).prop_map(
-        |(cpu, mib, (architectures, zones, capacity_types), pattern, gpus)| {
-            let mut demand = demand(cpu, mib);
-            demand.architectures = architectures;
-            demand.zones = zones.into_iter().map(|z| Zone::new(format!("z{z}"))).collect();
-            demand.capacity_types = capacity_types;
-            demand.instance_type = pattern.map(str::to_owned);
-            if gpus > 0 {
-                demand.extended.insert("nvidia.com/gpu".into(), gpus);
-            }
-            demand
-        },
-    )
+    for name in ["m5.metal", "m5.m*"] {
+        wants.instance_type = Some(name.into());
+        assert_eq!(pick(&sizer(&list), &wants), "m5.metal/z1/on-demand");
+    }
 }
 
-fn avoiding(list: &[Offering], which: &[bool]) -> Avoid {
-    let mut avoid = Avoid::none();
-    for (offering, _) in list.iter().zip(which).filter(|(_, avoided)| **avoided) {
-        avoid.until(offering.id.clone(), Timestamp::MAX);
-    }
-    avoid
+#[test]
+fn an_operator_decides_what_pods_get_that_name_no_type() {
+    let policy = SizingPolicy::default().with_instance_types(["m5.*", "t3.micro"]);
+    let mut sizer = CheapestFit::new(policy);
+    sizer.refresh(&[
+        offering("c5.large", 2, 4, 1),
+        offering("m5.large", 2, 8, 2),
+        offering("m5a.large", 2, 8, 1),
+    ]);
+    let mut wants = demand(1000, 1024);
+    assert_eq!(pick(&sizer, &wants), "m5.large/z1/on-demand");
+    wants.instance_type = Some("c5.large".into());
+    assert_eq!(
+        pick(&sizer, &wants),
+        "c5.large/z1/on-demand",
+        "the pod's own word counts more"
+    );
 }
 
-proptest! {
-    /// The index is a shortcut, never another answer: a user must not pay more because of it.
-    #[test]
-    fn the_index_answers_what_looking_at_everything_answers(
-        list in any_list(), demand in any_demand(), which in proptest::collection::vec(any::<bool>(), 0..40),
-    ) {
-        let sizer = sizer(&list);
-        let avoid = avoiding(&list, &which);
-        let policy = SizingPolicy::default();
-        let brute = list
-            .iter()
-            .filter(|o| rule::available(&policy, o, &demand, &avoid, NOW))
-            .min_by_key(|o| rule::rank(rule::effective_price(&policy, o, &demand), o));
-        let answer = sizer.size(&demand, &avoid, NOW);
-        prop_assert_eq!(answer.as_ref().ok().map(|c| &c.offering), brute);
-        if let Err(no_fit) = answer {
-            let any_fits = list.iter().any(|o| rule::fits(&policy, o, &demand));
-            prop_assert_eq!(no_fit.only_avoided, any_fits);
-        }
-    }
+#[test]
+fn what_a_burstable_type_counts_for_is_the_operator_s_choice() {
+    let mut burstable = offering("t", 2, 8, 10_000);
+    burstable.baseline_cpu = Some(CpuMillis(400));
+    let list = [burstable, offering("m", 2, 8, 90_000)];
+    let with = |burstable| {
+        let mut sizer = CheapestFit::new(SizingPolicy::default().with_burstable(burstable));
+        sizer.refresh(&list);
+        [400, 401, 1999].map(|cpu| pick(&sizer, &demand(cpu, 1)).chars().next())
+    };
+    assert_eq!(with(Burstable::Surplus), [Some('t'), Some('t'), Some('t')]);
+    assert_eq!(with(Burstable::Baseline), [Some('t'), Some('m'), Some('m')]);
+    assert_eq!(with(Burstable::Never), [Some('m'), Some('m'), Some('m')]);
+}
 
-    /// The order in which a cloud lists things means nothing: two controllers must choose alike.
-    #[test]
-    fn the_order_of_the_list_does_not_matter(list in any_list(), demand in any_demand()) {
-        let mut reversed = list.clone();
-        reversed.reverse();
-        prop_assert_eq!(
-            sizer(&list).size(&demand, &Avoid::none(), NOW),
-            sizer(&reversed).size(&demand, &Avoid::none(), NOW)
-        );
-    }
-
-    /// Asking for more never costs less, and never fits where less did not.
-    #[test]
-    fn more_never_costs_less(list in any_list(), less in any_demand(), cpu in 0..2000u64, mib in 0..4000u64) {
-        let sizer = sizer(&list);
-        let mut more = less.clone();
-        more.cpu.0 += cpu;
-        more.memory.0 += mib << 20;
-        if let Ok(larger) = sizer.size(&more, &Avoid::none(), NOW) {
-            let smaller = sizer.size(&less, &Avoid::none(), NOW);
-            prop_assert!(smaller.is_ok());
-            let smaller = smaller.expect("checked");
-            prop_assert!(
-                sizer.effective_price(&smaller.offering, &less) <= sizer.effective_price(&larger.offering, &more)
-            );
-        }
-    }
-
-    /// Advice is never wrong about what it saves, nor about how little it takes.
-    #[test]
-    fn advice_keeps_its_promise(list in any_list(), demand in any_demand()) {
-        let sizer = sizer(&list);
-        if let Some(advice) = sizer.cliff(&demand, &Avoid::none(), NOW) {
-            let mut taken = demand.clone();
-            taken.cpu = advice.cpu;
-            taken.memory = advice.memory;
-            let choice = sizer.size(&taken, &Avoid::none(), NOW).expect("the advised offering fits");
-            prop_assert!(sizer.effective_price(&choice.offering, &taken) <= advice.price);
-            prop_assert!(advice.saving_percent() >= 20);
-            prop_assert!(advice.cpu.0 * 100 >= demand.cpu.0 * 85);
-            prop_assert!(u128::from(advice.memory.0) * 100 >= u128::from(demand.memory.0) * 85);
-        }
-    }
+#[test]
+fn a_cloud_s_own_surplus_price_counts_more_than_the_policy_s() {
+    let mut burstable = offering("t4g", 2, 8, 30_000);
+    burstable.baseline_cpu = Some(CpuMillis(400));
+    let sizer = sizer(&[]);
+    let demand = demand(1400, 1);
+    assert_eq!(sizer.effective_price(&burstable, &demand), Price(80_000));
+    burstable.surplus_cpu_hour = Some(Price(40_000));
+    assert_eq!(sizer.effective_price(&burstable, &demand), Price(70_000));
 }

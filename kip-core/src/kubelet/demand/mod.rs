@@ -60,15 +60,28 @@ pub fn demand(pod: &Pod, config: &PodsConfig) -> Result<PodDemand, Refusal> {
     demand.memory = Bytes(totals.memory);
     demand.ephemeral_storage = Bytes(totals.ephemeral_storage.max(wishes.volume_size.unwrap_or(0)));
     demand.extended = totals.extended;
-    demand.architectures = selected.architectures;
     demand.zones = selected.zones;
     demand.capacity_types = selected.capacity_types;
     if wishes.spot {
         demand.capacity_types = [CapacityType::Spot].into();
     }
     demand.instance_type = wishes.instance_type.or(selected.instance_type);
+    let family_is_named = demand.instance_type.as_deref().is_some_and(names_a_family);
+    demand.architectures = if selected.architectures.is_empty() && !family_is_named {
+        config.architectures.clone()
+    } else {
+        selected.architectures
+    };
+    demand.gpu_models = selected.gpu_models;
     demand.priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
     Ok(demand)
+}
+
+/// Whether a name or pattern is of one family, as `c7g.large` and `c7g.*` are: then its architecture was chosen with it.
+fn names_a_family(pattern: &str) -> bool {
+    pattern
+        .split_once('.')
+        .is_some_and(|(family, _)| !family.contains('*'))
 }
 
 /// A demand that asks for nothing, for a pod that is refused but has a name.

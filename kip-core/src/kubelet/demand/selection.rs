@@ -20,6 +20,15 @@ const TYPE: [&str; 2] = [
 ];
 const CAPACITY: [&str; 2] = ["kip.elotl.co/capacity-type", "karpenter.sh/capacity-type"];
 
+/// Labels whose values name a GPU model: of GKE, of Karpenter on EC2, of NVIDIA's feature discovery.
+const GPU: [&str; 3] = [
+    "cloud.google.com/gke-accelerator",
+    "karpenter.k8s.aws/instance-gpu-name",
+    "nvidia.com/gpu.product",
+];
+/// A label of the old Kip: the model is its value, or what follows when the value is empty.
+const GPU_PREFIX: &str = "node.elotl.co/gpu-";
+
 /// Where a pod may run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Selection {
@@ -31,12 +40,14 @@ pub(super) struct Selection {
     pub(super) capacity_types: BTreeSet<CapacityType>,
     /// The instance type.
     pub(super) instance_type: Option<String>,
+    /// GPU models; empty is any.
+    pub(super) gpu_models: BTreeSet<String>,
 }
 
 /// Reads it.
 pub(super) fn read(pod: &Pod) -> Result<Selection, Refusal> {
     let mut selection = Selection::default();
-    if let Some(values) = allowed(pod, OS, Some(&["linux", "windows"]))?
+    if let Some(values) = allowed(pod, &OS, Some(&["linux", "windows"]))?
         && !values.contains("linux")
     {
         return Err(Refusal::unsupported(format!(
@@ -44,7 +55,7 @@ pub(super) fn read(pod: &Pod) -> Result<Selection, Refusal> {
             joined(&values)
         )));
     }
-    if let Some(values) = allowed(pod, ARCH, Some(&["amd64", "arm64"]))? {
+    if let Some(values) = allowed(pod, &ARCH, Some(&["amd64", "arm64"]))? {
         for value in &values {
             match value.as_str() {
                 "amd64" => selection.architectures.insert(Architecture::Amd64),
@@ -56,13 +67,13 @@ pub(super) fn read(pod: &Pod) -> Result<Selection, Refusal> {
             return Err(none_of(ARCH[0], &values, "amd64 or arm64"));
         }
     }
-    if let Some(values) = allowed(pod, ZONE, None)? {
+    if let Some(values) = allowed(pod, &ZONE, None)? {
         if values.is_empty() {
             return Err(none_of(ZONE[0], &values, "a zone that all selectors allow"));
         }
         selection.zones = values.into_iter().map(Zone::new).collect();
     }
-    if let Some(values) = allowed(pod, CAPACITY, Some(&["on-demand", "spot", "reserved"]))? {
+    if let Some(values) = allowed(pod, &CAPACITY, Some(&["on-demand", "spot", "reserved"]))? {
         for value in &values {
             match value.as_str() {
                 "on-demand" => selection.capacity_types.insert(CapacityType::OnDemand),
@@ -75,7 +86,7 @@ pub(super) fn read(pod: &Pod) -> Result<Selection, Refusal> {
             return Err(none_of(CAPACITY[0], &values, "on-demand, spot or reserved"));
         }
     }
-    if let Some(mut values) = allowed(pod, TYPE, None)? {
+    if let Some(mut values) = allowed(pod, &TYPE, None)? {
         let node_itself = values.remove(VIRTUAL_INSTANCE_TYPE);
         let mut values = values.into_iter();
         match (values.next(), values.next()) {
@@ -91,7 +102,30 @@ pub(super) fn read(pod: &Pod) -> Result<Selection, Refusal> {
             }
         }
     }
+    selection.gpu_models = gpu_models(pod)?;
     Ok(selection)
+}
+
+fn gpu_models(pod: &Pod) -> Result<BTreeSet<String>, Refusal> {
+    let mut models = allowed(pod, &GPU, None)?;
+    let selector = pod
+        .spec
+        .iter()
+        .filter_map(|spec| spec.node_selector.as_ref())
+        .flatten();
+    for (key, value) in selector {
+        if let Some(suffix) = key.strip_prefix(GPU_PREFIX) {
+            let model = if value.is_empty() { suffix } else { value };
+            narrow(&mut models, [model.to_owned()].into());
+        }
+    }
+    match models {
+        Some(models) if models.is_empty() => Err(Refusal::unsupported(
+            "The pod's selectors leave no GPU model; let them name one that all allow, such as \
+             karpenter.k8s.aws/instance-gpu-name: t4.",
+        )),
+        models => Ok(models.unwrap_or_default()),
+    }
 }
 
 fn none_of(key: &str, values: &BTreeSet<String>, fix: &str) -> Refusal {
@@ -111,11 +145,7 @@ fn joined(values: &BTreeSet<String>) -> String {
 
 /// Values allowed for a label, or None when any is. `universe` are all values there can be, where that is known: without it a
 /// negative requirement cannot be turned into a list.
-fn allowed(
-    pod: &Pod,
-    keys: [&str; 2],
-    universe: Option<&[&str]>,
-) -> Result<Option<BTreeSet<String>>, Refusal> {
+fn allowed(pod: &Pod, keys: &[&str], universe: Option<&[&str]>) -> Result<Option<BTreeSet<String>>, Refusal> {
     let Some(spec) = &pod.spec else { return Ok(None) };
     let mut result: Option<BTreeSet<String>> = None;
     for (key, value) in spec.node_selector.iter().flatten() {

@@ -144,7 +144,11 @@ fn selectors_and_affinity_together_say_where_or_a_binary_meets_the_wrong_process
             { "matchExpressions": [ { "key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"] } ] },
             { "matchExpressions": [ { "key": "other", "operator": "Exists" } ] },
         ] } } } })));
-    assert!(either.architectures.is_empty(), "the second term allows any");
+    assert_eq!(
+        either.architectures,
+        [Architecture::Amd64].into(),
+        "the second term says nothing of it"
+    );
 
     for (spec, part) in [
         (
@@ -168,6 +172,52 @@ fn selectors_and_affinity_together_say_where_or_a_binary_meets_the_wrong_process
         let message = refused(&pod(spec));
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn arm_is_only_for_pods_that_allow_it_or_an_image_for_amd64_never_starts() {
+    let arm = |demand: PodDemand| {
+        demand.architectures.is_empty() || demand.architectures.contains(&Architecture::Arm64)
+    };
+    assert!(!arm(read(&pod(json!({})))));
+    assert!(!arm(read(&annotated("pod.elotl.co/instance-type", "c*"))));
+    for family in ["c7g.large", "c7g.*"] {
+        assert!(
+            arm(read(&annotated("pod.elotl.co/instance-type", family))),
+            "{family}"
+        );
+    }
+    assert!(arm(read(&pod(
+        json!({ "nodeSelector": { "kubernetes.io/arch": "arm64" } })
+    ))));
+
+    use crate::kubelet::usual_architectures;
+    let both = [Architecture::Arm64, Architecture::Amd64];
+    assert_eq!(usual_architectures(both), [Architecture::Amd64].into());
+    assert_eq!(
+        usual_architectures([Architecture::Arm64]),
+        [Architecture::Arm64].into(),
+        "a machine with Arm alone"
+    );
+    assert_eq!(usual_architectures([]), [Architecture::Amd64].into());
+}
+
+#[test]
+fn the_model_of_a_gpu_is_selected_by_the_labels_people_use() {
+    for (key, value, model) in [
+        ("node.elotl.co/gpu-nvidia-tesla-t4", "", "nvidia-tesla-t4"),
+        ("node.elotl.co/gpu-type", "L4", "L4"),
+        ("cloud.google.com/gke-accelerator", "nvidia-l4", "nvidia-l4"),
+        ("karpenter.k8s.aws/instance-gpu-name", "a10g", "a10g"),
+        ("nvidia.com/gpu.product", "Tesla-T4", "Tesla-T4"),
+    ] {
+        let demand = read(&pod(json!({ "nodeSelector": { key: value } })));
+        assert_eq!(demand.gpu_models, [model.to_owned()].into(), "{key}");
+    }
+    assert!(read(&pod(json!({}))).gpu_models.is_empty());
+    let message = refused(&pod(json!({ "nodeSelector": {
+        "cloud.google.com/gke-accelerator": "nvidia-l4", "nvidia.com/gpu.product": "Tesla-T4" } })));
+    assert!(message.contains("no GPU model"), "{message}");
 }
 
 #[test]
