@@ -1,0 +1,5 @@
+//! The provider on two EC2s that are not Amazon's: our own, which fails when told to, and `moto`, whose wire format others vouch for.
+
+mod conformance;
+mod fake;
+mod wire;

@@ -1,0 +1,533 @@
+//! What goes over the wire: the exact parameters of each call, how many calls there are, and what answers lead to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::fake::{FakeEc2, Fault, offering};
+use anyhow::{Result, ensure};
+use futures::TryStreamExt as _;
+use futures::future::{join_all, try_join_all};
+use kip_aws::{AwsCloud, PublicAddress};
+use kip_core::ids::{InstanceId, LaunchToken};
+use kip_core::model::{Bytes, CapacityType, Instance, InstancePhase};
+use kip_core::provider::{CloudProvider as _, LaunchRequest, ListOptions, UserData, tags};
+use kip_core::{ErrorKind, Retry};
+
+const ZONE: &str = "us-east-1a";
+
+fn request(token: &str) -> LaunchRequest {
+    let offering = offering("t3.small", ZONE, CapacityType::OnDemand);
+    LaunchRequest::new(
+        LaunchToken::from_stored(token),
+        offering,
+        UserData::new("#cloud-config\n"),
+    )
+    .with_tag(tags::CLUSTER, "c")
+    .with_tag(tags::TOKEN, token)
+}
+
+async fn listed(cloud: &AwsCloud, options: ListOptions) -> kip_core::Result<Vec<Instance>> {
+    cloud.list(options).try_collect().await
+}
+
+fn lines(params: &BTreeMap<String, String>) -> String {
+    params
+        .iter()
+        .map(|(key, value)| format!("{key}={value}\n"))
+        .collect()
+}
+
+/// Everything is in the one call that costs money: what came later could be lost.
+#[tokio::test]
+async fn a_launch_is_one_call_with_exactly_these_parameters() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let mut config = ec2.config();
+    config.security_group_ids = vec!["sg-1".into()];
+    config.instance_profile = Some("cell".into());
+    config.public_address = PublicAddress::Never;
+    config.tags = BTreeMap::from([("team".into(), "a".into())]);
+    let cloud = ec2.open(config).await?;
+    let mut request = request("token-1").with_root_volume(Bytes::gib(20));
+    request.offering.capacity_type = CapacityType::Spot;
+    cloud.launch(request).await?;
+
+    let calls = ec2.calls("RunInstances");
+    ensure!(calls.len() == 1);
+    let mut sent = calls[0].0.clone();
+    // Its value is checked by the unit tests; here it matters that all three resources have it.
+    for resource in 1..=3 {
+        let fingerprint = format!("TagSpecification.{resource}.Tag.3.");
+        ensure!(
+            sent.remove(&format!("{fingerprint}Key")).as_deref() == Some("kip.elotl.co/launch-fingerprint"),
+            "{}",
+            lines(&sent)
+        );
+        ensure!(
+            sent.remove(&format!("{fingerprint}Value"))
+                .is_some_and(|value| value.len() == 32)
+        );
+    }
+    let mut expected = String::from(
+        "BlockDeviceMapping.1.DeviceName=/dev/xvda
+BlockDeviceMapping.1.Ebs.DeleteOnTermination=true
+BlockDeviceMapping.1.Ebs.VolumeSize=20
+BlockDeviceMapping.1.Ebs.VolumeType=gp3
+ClientToken=token-1
+CreditSpecification.CpuCredits=unlimited
+IamInstanceProfile.Name=cell
+ImageId=ami-0amd
+InstanceInitiatedShutdownBehavior=terminate
+InstanceMarketOptions.MarketType=spot
+InstanceMarketOptions.SpotOptions.InstanceInterruptionBehavior=terminate
+InstanceMarketOptions.SpotOptions.SpotInstanceType=one-time
+InstanceType=t3.small
+MaxCount=1
+MetadataOptions.HttpEndpoint=enabled
+MetadataOptions.HttpPutResponseHopLimit=1
+MetadataOptions.HttpTokens=required
+MinCount=1
+NetworkInterface.1.AssociatePublicIpAddress=false
+NetworkInterface.1.DeleteOnTermination=true
+NetworkInterface.1.DeviceIndex=0
+NetworkInterface.1.SecondaryPrivateIpAddressCount=1
+NetworkInterface.1.SecurityGroupId.1=sg-1
+NetworkInterface.1.SubnetId=subnet-a
+UserData=I2Nsb3VkLWNvbmZpZwo=
+",
+    );
+    for (i, resource) in ["instance", "volume", "network-interface"]
+        .into_iter()
+        .enumerate()
+    {
+        let prefix = format!("TagSpecification.{}", i + 1);
+        expected += &format!("{prefix}.ResourceType={resource}\n");
+        for (tag, key, value) in [
+            (1, "Name", "Kip cell-token-1"),
+            (2, "kip.elotl.co/cluster", "c"),
+            (4, "kip.elotl.co/launch-token", "token-1"),
+            (5, "team", "a"),
+        ] {
+            expected += &format!("{prefix}.Tag.{tag}.Key={key}\n{prefix}.Tag.{tag}.Value={value}\n");
+        }
+    }
+    let sort = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sort(&lines(&sent)), sort(&expected));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_other_calls_ask_for_exactly_what_is_needed() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let cloud = ec2.open(ec2.config()).await?;
+    assert_eq!(
+        lines(&ec2.calls("DescribeSubnets")[0].0),
+        "Filter.1.Name=vpc-id\nFilter.1.Value.1=vpc-1\n"
+    );
+    assert_eq!(
+        lines(&ec2.calls("DescribeImages")[0].0),
+        "ImageId.1=ami-0amd\nImageId.2=ami-0arm\n"
+    );
+    let id = cloud.launch(request("t")).await?.id;
+    cloud.get(&id).await?;
+    assert_eq!(
+        lines(&ec2.calls("DescribeInstances")[0].0),
+        format!("Filter.1.Name=instance-id\nFilter.1.Value.1={id}\nMaxResults=1000\n")
+    );
+    listed(&cloud, ListOptions::default().with_tag(tags::CLUSTER, "c*")).await?;
+    assert_eq!(
+        lines(&ec2.calls("DescribeInstances")[1].0),
+        "Filter.1.Name=instance-state-name\nFilter.1.Value.1=pending\nFilter.1.Value.2=running\n\
+         Filter.1.Value.3=shutting-down\nFilter.1.Value.4=stopping\nFilter.1.Value.5=stopped\n\
+         Filter.2.Name=tag:kip.elotl.co/cluster\nFilter.2.Value.1=c\\*\nMaxResults=1000\n"
+    );
+    cloud.terminate(&id).await?;
+    assert_eq!(
+        lines(&ec2.calls("TerminateInstances")[0].0),
+        format!("InstanceId.1={id}\n")
+    );
+    Ok(())
+}
+
+/// A reply that is lost is the way to a second bill.
+#[tokio::test]
+async fn whatever_happens_to_the_reply_the_repeat_finds_the_one_instance() -> Result<()> {
+    for (fault, kind) in [
+        (Fault::LostReply, ErrorKind::Unavailable),
+        (Fault::LostCall, ErrorKind::Unavailable),
+        (Fault::Silence, ErrorKind::Timeout),
+        (Fault::Refused("InternalError", 500), ErrorKind::Unavailable),
+    ] {
+        let ec2 = FakeEc2::start().await?;
+        let mut config = ec2.config();
+        config.call_timeout = Duration::from_millis(500);
+        let cloud = ec2.open(config).await?;
+        ec2.fail("RunInstances", [fault.clone()]);
+        let error = cloud.launch(request("t")).await.unwrap_err();
+        ensure!(
+            error.kind() == kind && error.is_ambiguous(),
+            "{fault:?}: {error:?}"
+        );
+        ensure!(
+            ec2.calls("RunInstances").len() == 1,
+            "{fault:?}: the SDK repeated it by itself"
+        );
+        let launched = cloud.launch(request("t")).await?;
+        ensure!(ec2.state().instances.len() == 1, "{fault:?}");
+        ensure!(
+            ec2.state().instances.contains_key(launched.id.as_str()),
+            "{fault:?}"
+        );
+    }
+    Ok(())
+}
+
+/// The controller restarted between launch and repeat, and an image came out, or another subnet is the emptiest now.
+#[tokio::test]
+async fn a_repeat_by_another_process_finds_the_instance_although_it_would_launch_differently_now()
+-> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let mut config = ec2.config();
+    config.images.ids.clear();
+    config.images.filters = vec![("name".into(), vec!["kip-cell-*".into()])];
+    let first = ec2.open(config.clone()).await?.launch(request("t")).await?;
+    {
+        let mut state = ec2.state();
+        let newer = ("x86_64", "2026-06-01T00:00:00.000Z");
+        state.images.insert("ami-1amd".into(), newer);
+        state.subnets.insert("subnet-a2".into(), (ZONE.into(), 9000));
+    }
+    let restarted = ec2.open(config).await?;
+    let again = restarted.launch(request("t")).await?;
+    ensure!(again.id == first.id);
+    ensure!(ec2.calls("RunInstances")[1].get("ImageId") == Some("ami-1amd"));
+    ensure!(ec2.calls("RunInstances")[1].get("NetworkInterface.1.SubnetId") == Some("subnet-a2"));
+
+    let mut other = request("t");
+    other.user_data = UserData::new("other");
+    let error = restarted.launch(other).await.unwrap_err();
+    ensure!(error.kind() == ErrorKind::AlreadyExists, "{error:?}");
+    ensure!(ec2.state().instances.len() == 1);
+    Ok(())
+}
+
+/// EC2 refuses a token whose instance is gone. The machine must learn that it ended, and why, to try again with another.
+#[tokio::test]
+async fn a_repeat_after_the_instance_ended_says_that_it_ended() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let cloud = ec2.open(ec2.config()).await?;
+    let id = cloud.launch(request("t")).await?.id;
+    ec2.state()
+        .end(id.as_str(), "Client.VolumeLimitExceeded", "Volume limit exceeded");
+    let again = cloud.launch(request("t")).await?;
+    ensure!(
+        again.id == id && again.phase == InstancePhase::Terminated,
+        "{again:?}"
+    );
+    ensure!(
+        again.reason.as_deref() == Some("Volume limit exceeded"),
+        "{again:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn refusals_mean_what_the_machine_needs_to_know_and_are_not_repeated() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let cloud = ec2.open(ec2.config()).await?;
+    let after = Retry::After(None);
+    for (i, (code, status, kind, retry)) in [
+        (
+            "InsufficientInstanceCapacity",
+            500,
+            ErrorKind::InsufficientCapacity,
+            Retry::Elsewhere,
+        ),
+        ("RequestLimitExceeded", 503, ErrorKind::RateLimited, after),
+        ("VcpuLimitExceeded", 400, ErrorKind::QuotaExceeded, after),
+        (
+            "UnauthorizedOperation",
+            403,
+            ErrorKind::PermissionDenied,
+            Retry::Never,
+        ),
+        ("AuthFailure", 401, ErrorKind::Unauthenticated, Retry::Never),
+        (
+            "InvalidAMIID.NotFound",
+            400,
+            ErrorKind::ConfigInvalid,
+            Retry::Never,
+        ),
+        (
+            "InvalidParameterValue",
+            400,
+            ErrorKind::InvalidRequest,
+            Retry::Never,
+        ),
+        ("Unsupported", 400, ErrorKind::Unsupported, Retry::Elsewhere),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        ec2.fail("RunInstances", [Fault::Refused(code, status)]);
+        let error = cloud.launch(request(&format!("t{i}"))).await.unwrap_err();
+        ensure!(
+            (error.kind(), error.retry()) == (kind, retry),
+            "{code}: {error:?}"
+        );
+        ensure!(error.to_string().contains(code), "{error}");
+        ensure!(ec2.calls("RunInstances").len() == i + 1, "{code} was repeated");
+    }
+    ensure!(ec2.state().instances.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_capacity_quota_and_full_subnets_send_the_pod_elsewhere() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    {
+        let mut state = ec2.state();
+        state.capacity.insert(("t3.small".into(), ZONE.into()), 1);
+        state.subnets.insert("subnet-b".into(), ("us-east-1b".into(), 3));
+    }
+    let cloud = ec2.open(ec2.config()).await?;
+    cloud.launch(request("1")).await?;
+    let error = cloud.launch(request("2")).await.unwrap_err();
+    ensure!(error.retry() == Retry::Elsewhere, "{error:?}");
+
+    let in_b = |token: &str| {
+        let mut request = request(token);
+        request.offering = offering("t3.small", "us-east-1b", CapacityType::OnDemand);
+        request
+    };
+    cloud.launch(in_b("3")).await?;
+    let calls = ec2.calls("RunInstances").len();
+    let error = cloud.launch(in_b("4")).await.unwrap_err();
+    ensure!(
+        error.retry() == Retry::Elsewhere && error.kind() == ErrorKind::InsufficientCapacity,
+        "{error:?}"
+    );
+    ensure!(
+        ec2.calls("RunInstances").len() == calls,
+        "a subnet that is known to be full was asked"
+    );
+
+    ec2.state().quota = 2;
+    let mut other = request("5");
+    other.offering = offering("c7i.large", ZONE, CapacityType::OnDemand);
+    let error = cloud.launch(other).await.unwrap_err();
+    ensure!(error.kind() == ErrorKind::QuotaExceeded, "{error:?}");
+    Ok(())
+}
+
+/// Others take addresses too: the count that is known here may be wrong.
+#[tokio::test]
+async fn a_subnet_that_turns_out_full_is_left_for_another_of_the_zone() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let cloud = ec2.open(ec2.config()).await?;
+    ec2.state().subnets.insert("subnet-a".into(), (ZONE.into(), 0));
+    let error = cloud.launch(request("1")).await.unwrap_err();
+    ensure!(error.retry() == Retry::Elsewhere, "{error:?}");
+    cloud.launch(request("2")).await?;
+    let subnet = ec2.calls("RunInstances")[1]
+        .get("NetworkInterface.1.SubnetId")
+        .map(str::to_owned);
+    ensure!(subnet.as_deref() == Some("subnet-a2"), "{subnet:?}");
+    Ok(())
+}
+
+/// The budget: at most 0.3 calls a pod beyond RunInstances in a burst of 200, from launch until it is gone.
+#[tokio::test]
+async fn a_burst_of_two_hundred_is_watched_and_ended_with_few_calls() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let cloud = ec2.open(ec2.config()).await?;
+    let requests: Vec<LaunchRequest> = (0..200).map(|i| request(&format!("t{i}"))).collect();
+    let launched = try_join_all(requests.into_iter().map(|request| cloud.launch(request))).await?;
+    let ids: Vec<InstanceId> = launched.into_iter().map(|instance| instance.id).collect();
+    let found = try_join_all(ids.iter().map(|id| cloud.get(id))).await?;
+    ensure!(found.iter().zip(&ids).all(|(instance, id)| instance.id == *id));
+    try_join_all(ids.iter().map(|id| cloud.terminate(id))).await?;
+    for result in join_all(ids.iter().map(|id| cloud.terminate(id))).await {
+        ensure!(result.is_err_and(|error| error.kind() == ErrorKind::NotFound));
+    }
+    let calls = ec2.calls("DescribeInstances").len() + ec2.calls("TerminateInstances").len();
+    ensure!(ec2.calls("RunInstances").len() == 200);
+    ensure!(calls <= 60, "{calls} calls");
+    println!("200 pods: {calls} calls beyond RunInstances");
+    Ok(())
+}
+
+/// EC2 terminates nothing when one of the ids is unknown; nobody else may suffer from that.
+#[tokio::test]
+async fn an_unknown_instance_in_a_batch_keeps_no_other_alive() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    ec2.state().shutdown = Duration::from_secs(3600);
+    let cloud = ec2.open(ec2.config()).await?;
+    let mut ids = Vec::new();
+    for token in ["1", "2", "3"] {
+        ids.push(cloud.launch(request(token)).await?.id);
+    }
+    ids.push(InstanceId::new("i-0000000000000dead"));
+    let results = join_all(ids.iter().map(|id| cloud.terminate(id))).await;
+    for (id, result) in ids.iter().zip(&results).take(3) {
+        ensure!(result.is_ok(), "{id}: {result:?}");
+        ensure!(cloud.get(id).await?.phase == InstancePhase::Terminating);
+    }
+    let last = results.into_iter().next_back();
+    ensure!(last.is_some_and(|result| result.is_err_and(|error| error.kind() == ErrorKind::NotFound)));
+    Ok(())
+}
+
+/// What is not on a later page is an orphan that is paid for ever.
+#[tokio::test]
+async fn a_list_is_whole_and_a_broken_one_says_so() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let cloud = ec2.open(ec2.config()).await?;
+    for token in ["1", "2", "3", "4", "5", "6"] {
+        cloud.launch(request(token)).await?;
+    }
+    let foreign = request("7").with_tag(tags::CLUSTER, "another");
+    cloud.launch(foreign).await?;
+    let gone = cloud.launch(request("8")).await?.id;
+    cloud.terminate(&gone).await?;
+    ec2.state().page = 2;
+    let ours = ListOptions::default().with_tag(tags::CLUSTER, "c");
+    ensure!(listed(&cloud, ours.clone()).await?.len() == 6);
+    let pages = ec2.calls("DescribeInstances").len();
+    ensure!(pages == 3, "{pages} pages");
+
+    ec2.fail("DescribeInstances", [Fault::Refused("RequestLimitExceeded", 503)]);
+    let error = listed(&cloud, ours).await.unwrap_err();
+    ensure!(error.kind() == ErrorKind::RateLimited, "{error:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_instance_that_never_boots_is_shown_as_pending_and_one_that_died_with_its_reason() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    ec2.state().boot = None;
+    let cloud = ec2.open(ec2.config()).await?;
+    let launched = cloud.launch(request("t")).await?;
+    ensure!(launched.phase == InstancePhase::Pending);
+    ensure!(launched.addresses.management.is_some() && launched.addresses.pod.is_some());
+    ensure!(cloud.get(&launched.id).await?.phase == InstancePhase::Pending);
+    let end = ("Server.SpotInstanceTermination", "Spot instance termination");
+    ec2.state().end(launched.id.as_str(), end.0, end.1);
+    let ended = cloud.get(&launched.id).await?;
+    ensure!(
+        ended.phase == InstancePhase::Terminated && ended.reason.as_deref() == Some(end.1),
+        "{ended:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_sent_that_can_be_known_to_fail() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let cloud = ec2.open(ec2.config()).await?;
+    let mut large = request("1");
+    large.user_data = UserData::new(vec![b'x'; 17 * 1024]);
+    let mut elsewhere = request("2");
+    elsewhere.offering = offering("t3.small", "us-east-1f", CapacityType::OnDemand);
+    for refused in [large, elsewhere] {
+        let error = cloud.launch(refused).await.unwrap_err();
+        ensure!(error.kind() == ErrorKind::InvalidRequest, "{error:?}");
+    }
+    ensure!(ec2.calls("RunInstances").is_empty());
+    Ok(())
+}
+
+/// A configuration that cannot work is told when Kip starts, by the name of what to change.
+#[tokio::test]
+async fn opening_says_what_is_wrong_with_the_configuration() -> Result<()> {
+    type Change = fn(&mut kip_aws::AwsConfig);
+    let ec2 = FakeEc2::start().await?;
+    let cases: [(Change, ErrorKind, &str); 9] = [
+        (|c| c.images.ids.clear(), ErrorKind::ConfigInvalid, "images"),
+        (
+            |c| c.images.ids = vec!["ami-9".into()],
+            ErrorKind::ConfigInvalid,
+            "ami-9",
+        ),
+        (
+            |c| c.vpc_id = Some("vpc-9".into()),
+            ErrorKind::ConfigInvalid,
+            "vpc-9",
+        ),
+        (
+            |c| c.subnet_ids = vec!["subnet-9".into()],
+            ErrorKind::ConfigInvalid,
+            "subnet-9",
+        ),
+        (
+            |c| {
+                c.images.ids.clear();
+                c.images.filters = vec![("name".into(), vec!["nothing-*".into()])];
+            },
+            ErrorKind::ConfigInvalid,
+            "bootImageSpec",
+        ),
+        (
+            |c| key(c, "AKIAEXPIRED"),
+            ErrorKind::Unauthenticated,
+            "RequestExpired",
+        ),
+        (
+            |c| key(c, "AKIADENIED"),
+            ErrorKind::PermissionDenied,
+            "UnauthorizedOperation",
+        ),
+        (
+            |c| c.endpoint_url = Some("ec2.example".into()),
+            ErrorKind::ConfigInvalid,
+            "endpoint_url",
+        ),
+        (
+            |c| c.endpoint_url = Some("http://127.0.0.1:1".into()),
+            ErrorKind::Unavailable,
+            "cannot be reached",
+        ),
+    ];
+    for (change, kind, says) in cases {
+        let mut config = ec2.config();
+        change(&mut config);
+        let error = ec2.open(config).await.map(|_| ()).unwrap_err();
+        ensure!(error.kind() == kind, "{says}: {error:?}");
+        ensure!(error.chain().to_string().contains(says), "{says}: {error:?}");
+    }
+    let nothing = AwsCloud::builder(ec2.config())
+        .open()
+        .await
+        .map(|_| ())
+        .unwrap_err();
+    ensure!(nothing.kind() == ErrorKind::ConfigInvalid, "{nothing:?}");
+    Ok(())
+}
+
+fn key(config: &mut kip_aws::AwsConfig, id: &str) {
+    if let Some(credentials) = &mut config.credentials {
+        credentials.access_key_id = id.to_owned().into();
+    }
+}
+
+/// Subnets and images that are not there are not offered: the cheapest of them would be chosen again and again.
+#[tokio::test]
+async fn only_what_can_be_launched_is_offered() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let mut config = ec2.config();
+    config.subnet_ids = vec!["subnet-b".into()];
+    config.images.ids = vec!["ami-0arm".into()];
+    let cloud = ec2.open(config).await?;
+    let offered = cloud
+        .offerings(&kip_core::provider::OfferingQuery::default())
+        .await?;
+    let names: Vec<String> = offered.iter().map(|offering| offering.id.to_string()).collect();
+    assert_eq!(
+        names,
+        ["t4g.small/us-east-1b/on-demand", "t4g.small/us-east-1b/spot"]
+    );
+    Ok(())
+}
