@@ -1,6 +1,7 @@
 //! Opening EC2: everything that can be wrong is found before the first pod waits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -10,14 +11,15 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_smithy_http_client::tls;
 use kip_core::error::{Error, ErrorKind, Result};
-use kip_core::ids::{OfferingId, Zone};
-use kip_core::model::{Architecture, CapacityType, Offering};
+use kip_core::model::{Architecture, Offering};
 use secrecy::ExposeSecret as _;
 
 use crate::api::Api;
+use crate::catalogue::Catalogue;
 use crate::config::AwsConfig;
 use crate::images;
 use crate::provider::AwsCloud;
+use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
 
 /// The operation in the errors of opening.
@@ -30,7 +32,7 @@ const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct AwsBuilder {
     config: AwsConfig,
-    offerings: Vec<Offering>,
+    source: Option<Source>,
 }
 
 /// What EC2 answered when it was opened.
@@ -41,21 +43,26 @@ pub(crate) struct Opened {
     pub(crate) config: AwsConfig,
     pub(crate) subnets: Subnets,
     pub(crate) images: BTreeMap<Architecture, images::BootImage>,
-    pub(crate) offerings: Vec<Offering>,
+    pub(crate) sold: Sold,
 }
 
 impl AwsBuilder {
     pub(crate) fn new(config: AwsConfig) -> Self {
-        Self {
-            config,
-            offerings: Vec::new(),
-        }
+        Self { config, source: None }
     }
 
-    /// Sets what can be bought, in any zone of the region. What has no subnet or no boot image is left out when EC2 is opened.
+    /// Sells what a catalogue knows, which somebody else keeps up to date. Default: what is compiled in about the region. What has no subnet
+    /// or no boot image is left out.
+    #[must_use]
+    pub fn catalogue(mut self, catalogue: Arc<Catalogue>) -> Self {
+        self.source = Some(Source::Catalogue(catalogue));
+        self
+    }
+
+    /// Sells exactly this, as far as there are subnets and boot images for it.
     #[must_use]
     pub fn offerings(mut self, offerings: Vec<Offering>) -> Self {
-        self.offerings = offerings;
+        self.source = Some(Source::Fixed(offerings));
         self
     }
 
@@ -81,15 +88,15 @@ impl AwsBuilder {
         let images = images::resolve(&api, &self.config.images)
             .await
             .map_err(in_region)?;
-        let zones = subnets.zones();
-        let offerings = sellable(self.offerings, &zones, &images);
-        if offerings.is_empty() {
-            let zones: Vec<&str> = zones.iter().map(Zone::as_str).collect();
-            let architectures: Vec<String> = images.keys().map(Architecture::to_string).collect();
+        let source = match self.source {
+            Some(source) => source,
+            None => Source::Catalogue(Arc::new(seeded(&region)?)),
+        };
+        let sold = Sold::new(source, subnets.zones(), images.keys().copied().collect());
+        if sold.list().offerings().next().is_none() {
+            let (zones, architectures) = sold.limits();
             let message = format!(
-                "nothing can be bought: the subnets are in {}, the boot images are for {}",
-                zones.join(", "),
-                architectures.join(", ")
+                "nothing can be bought: the subnets are in {zones}, the boot images are for {architectures}"
             );
             return Err(in_region(Error::new(ErrorKind::ConfigInvalid, START, message)));
         }
@@ -99,29 +106,21 @@ impl AwsBuilder {
             config: self.config,
             subnets,
             images,
-            offerings: offerings.into_values().collect(),
+            sold,
         }))
     }
 }
 
-/// The offerings that have a subnet in their zone and an image for their architecture; each once, the last one counts.
-fn sellable<I>(
-    offerings: Vec<Offering>,
-    zones: &BTreeSet<Zone>,
-    images: &BTreeMap<Architecture, I>,
-) -> BTreeMap<OfferingId, Offering> {
-    offerings
-        .into_iter()
-        .filter(|offering| {
-            zones.contains(&offering.id.zone)
-                && images.contains_key(&offering.architecture)
-                && matches!(
-                    offering.id.capacity_type,
-                    CapacityType::OnDemand | CapacityType::Spot
-                )
-        })
-        .map(|offering| (offering.id.clone(), offering))
-        .collect()
+fn seeded(region: &str) -> Result<Catalogue> {
+    Catalogue::seeded(region).map_err(|source| {
+        Error::new(
+            ErrorKind::ConfigInvalid,
+            START,
+            "it is not known what this region sells",
+        )
+        .with_context("region", region)
+        .with_source(source)
+    })
 }
 
 async fn sdk_config(config: &AwsConfig) -> SdkConfig {
@@ -169,58 +168,4 @@ fn client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
         builder = builder.endpoint_url(url);
     }
     Client::from_conf(builder.build())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::offering;
-    use kip_core::model::{Bytes, CpuMillis, Price};
-
-    /// An offering that cannot be launched would be chosen again and again for being cheap.
-    #[test]
-    fn only_what_can_be_launched_is_offered() {
-        let sold = |kind: &str, zone: &str, architecture, capacity_type| {
-            let mut id = offering(kind, capacity_type);
-            id.zone = Zone::new(zone);
-            Offering::new(id, architecture, CpuMillis(2000), Bytes::gib(2), Price(1))
-        };
-        let all = vec![
-            sold(
-                "t3.small",
-                "us-east-1a",
-                Architecture::Amd64,
-                CapacityType::OnDemand,
-            ),
-            sold("t3.small", "us-east-1a", Architecture::Amd64, CapacityType::Spot),
-            sold(
-                "t3.small",
-                "us-east-1a",
-                Architecture::Amd64,
-                CapacityType::Reserved,
-            ),
-            sold(
-                "t3.small",
-                "us-east-1b",
-                Architecture::Amd64,
-                CapacityType::OnDemand,
-            ),
-            sold(
-                "t4g.small",
-                "us-east-1a",
-                Architecture::Arm64,
-                CapacityType::OnDemand,
-            ),
-        ];
-        let zones = BTreeSet::from([Zone::new("us-east-1a")]);
-        let images = BTreeMap::from([(Architecture::Amd64, ())]);
-        let left: Vec<String> = sellable(all, &zones, &images)
-            .keys()
-            .map(OfferingId::to_string)
-            .collect();
-        assert_eq!(
-            left,
-            ["t3.small/us-east-1a/on-demand", "t3.small/us-east-1a/spot"]
-        );
-    }
 }

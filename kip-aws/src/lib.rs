@@ -5,11 +5,11 @@
 //! user-data, with the launch token as idempotency token.
 //!
 //! ```no_run
-//! # async fn example(offerings: Vec<kip_core::model::Offering>) -> kip_core::Result<()> {
+//! # async fn example() -> kip_core::Result<()> {
 //! use kip_aws::{AwsCloud, AwsConfig, ImageSpec};
 //! let mut config = AwsConfig::default();
 //! config.images.ids = vec!["ami-0abc".into()];
-//! let cloud = AwsCloud::builder(config).offerings(offerings).open().await?;
+//! let cloud = AwsCloud::builder(config).open().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -27,6 +27,7 @@ mod launch;
 mod observe;
 mod provider;
 mod routes;
+mod sold;
 mod subnets;
 mod tags;
 #[cfg(test)]

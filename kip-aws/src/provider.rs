@@ -1,6 +1,6 @@
 //! EC2 as a [`CloudProvider`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use aws_sdk_ec2::types::InstanceStateName;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use kip_core::error::{Error, ErrorKind, Result};
-use kip_core::ids::{InstanceId, OfferingId};
-use kip_core::model::{Architecture, Instance, Offering};
+use kip_core::ids::InstanceId;
+use kip_core::model::{Architecture, CapacityType, Instance, InstancePhase, Offering};
 use kip_core::provider::{
     Capabilities, CloudProvider, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo, UserData,
 };
@@ -20,6 +20,7 @@ use crate::builder::{AwsBuilder, Opened};
 use crate::config::AwsConfig;
 use crate::images::BootImage;
 use crate::routes::{Route, Routes};
+use crate::sold::Sold;
 use crate::subnets::Subnets;
 use crate::young::Young;
 use crate::{launch, observe, tags};
@@ -40,8 +41,7 @@ struct Inner {
     config: AwsConfig,
     subnets: Subnets,
     images: BTreeMap<Architecture, BootImage>,
-    offerings: Vec<Offering>,
-    by_id: BTreeMap<OfferingId, Architecture>,
+    sold: Sold,
     routes: Routes,
     young: Young,
     describing: Batcher<Instance>,
@@ -56,16 +56,9 @@ impl AwsCloud {
 
     pub(crate) fn new(opened: Opened) -> Self {
         let mut capabilities = Capabilities::default();
-        capabilities.architectures = opened
-            .offerings
-            .iter()
-            .map(|offering| offering.architecture)
-            .collect();
-        capabilities.capacity_types = opened
-            .offerings
-            .iter()
-            .map(|offering| offering.id.capacity_type)
-            .collect();
+        // What is sold may change; what can be launched does not.
+        capabilities.architectures = opened.images.keys().copied().collect();
+        capabilities.capacity_types = BTreeSet::from([CapacityType::OnDemand, CapacityType::Spot]);
         capabilities.list_lag = opened.config.list_lag;
         capabilities.user_data_max_bytes = UserData::MAX_BYTES;
         let (describes, terminates) = (opened.api.clone(), opened.api.clone());
@@ -73,17 +66,12 @@ impl AwsCloud {
             info: ProviderInfo::new("aws", opened.region, capabilities),
             describing: Batcher::start(move |ids| describe(describes.clone(), ids)),
             terminating: Batcher::start(move |ids| terminate(terminates.clone(), ids)),
-            by_id: opened
-                .offerings
-                .iter()
-                .map(|offering| (offering.id.clone(), offering.architecture))
-                .collect(),
             young: Young::new(opened.config.list_lag),
             api: opened.api,
             config: opened.config,
             subnets: opened.subnets,
             images: opened.images,
-            offerings: opened.offerings,
+            sold: opened.sold,
             routes: Routes::default(),
         }))
     }
@@ -93,10 +81,10 @@ impl Inner {
     /// Where a launch goes; the same for each repeat.
     async fn route(&self, request: &LaunchRequest) -> Result<Route> {
         let offering = &request.offering;
-        let image = self
-            .by_id
-            .get(offering)
-            .and_then(|architecture| self.images.get(architecture))
+        let list = self.sold.list();
+        let image = list
+            .find(offering)
+            .and_then(|sold| self.images.get(&sold.architecture))
             .ok_or_else(|| {
                 Error::new(ErrorKind::InvalidRequest, "launch", "this is not sold here")
                     .with_context("offering", offering)
@@ -136,33 +124,41 @@ async fn describe(api: Api, ids: Vec<InstanceId>) -> Result<BTreeMap<InstanceId,
         .collect()
 }
 
-/// Terminates those of the instances that EC2 knows. It terminates none when one of them is unknown, so then the known ones are asked for.
+/// Terminates those of the instances that EC2 knows, and answers the states they were in before. EC2 terminates none when one of them, or
+/// something of it, is not there: then it is asked what there is, and only that is terminated.
 async fn terminate(api: Api, ids: Vec<InstanceId>) -> Result<BTreeMap<InstanceId, InstanceStateName>> {
     match api.terminate_instances(&ids).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConfigInvalid) => {}
         answer => return answer,
     }
-    let known: Vec<InstanceId> = describe(api.clone(), ids).await?.into_keys().collect();
-    if known.is_empty() {
-        return Ok(BTreeMap::new());
+    let known = describe(api.clone(), ids).await?;
+    let (gone, alive): (Vec<Instance>, Vec<Instance>) = known
+        .into_values()
+        .partition(|instance| instance.phase == InstancePhase::Terminated);
+    let mut states: BTreeMap<_, _> = gone
+        .into_iter()
+        .map(|instance| (instance.id, InstanceStateName::Terminated))
+        .collect();
+    if alive.is_empty() {
+        return Ok(states);
     }
-    api.terminate_instances(&known)
-        .await
-        .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                // The calls disagree, as they may about a young instance: nobody may conclude that anything is gone.
-                let message = "EC2 does not agree with itself yet whether the instances exist";
-                Error::new(ErrorKind::Unavailable, "terminate", message).with_source(error)
-            }
-            _ => error,
-        })
+    let alive: Vec<InstanceId> = alive.into_iter().map(|instance| instance.id).collect();
+    let ended = api.terminate_instances(&alive).await;
+    states.extend(ended.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            // The calls disagree, as they may about a young instance: nobody may conclude that anything is gone.
+            let message = "EC2 does not agree with itself yet whether the instances exist";
+            Error::new(ErrorKind::Unavailable, "terminate", message).with_source(error)
+        }
+        _ => error,
+    })?);
+    Ok(states)
 }
 
 impl fmt::Debug for AwsCloud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AwsCloud")
             .field("region", &self.0.info.region)
-            .field("offerings", &self.0.offerings.len())
             .finish_non_exhaustive()
     }
 }
@@ -259,7 +255,7 @@ impl CloudProvider for AwsCloud {
     }
 
     async fn offerings(&self, _query: &OfferingQuery) -> Result<Vec<Offering>> {
-        Ok(self.0.offerings.clone())
+        Ok(self.0.sold.list().offerings().cloned().collect())
     }
 }
 

@@ -2,4 +2,5 @@
 
 mod conformance;
 mod fake;
+mod moto;
 mod wire;

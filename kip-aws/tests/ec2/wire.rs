@@ -499,6 +499,7 @@ async fn opening_says_what_is_wrong_with_the_configuration() -> Result<()> {
         ensure!(error.chain().to_string().contains(says), "{says}: {error:?}");
     }
     let nothing = AwsCloud::builder(ec2.config())
+        .offerings(Vec::new())
         .open()
         .await
         .map(|_| ())
