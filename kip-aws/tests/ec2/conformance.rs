@@ -17,7 +17,6 @@ async fn passes(ec2: &FakeEc2, list_lag: Duration) -> Result<()> {
         ..conformance::Options::default()
     };
     let report = conformance::run(Arc::new(cloud), options).await;
-    eprintln!("{report}");
     ensure!(report.is_success(), "{report}");
     Ok(())
 }
