@@ -235,11 +235,11 @@ impl CloudProvider for AwsCloud {
                     None => None,
                 };
                 let (found, next) = api.describe_instances("list", filters, token).await?;
-                let found: Vec<Result<Instance>> = found
+                let found = found
                     .iter()
                     .map(|found| observe::instance("list", found))
-                    .collect();
-                Ok::<_, Error>(Some((stream::iter(found), Some(next))))
+                    .collect::<Result<Vec<_>>>()?;
+                Ok::<_, Error>(Some((stream::iter(found.into_iter().map(Ok)), Some(next))))
             }
         });
         let matches = move |instance: &Instance| {

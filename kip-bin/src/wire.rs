@@ -68,11 +68,7 @@ pub(crate) async fn provider(config: &Config) -> anyhow::Result<Arc<dyn CloudPro
             let settings = aws.settings(&config.cells);
             // Boxed: the future that opens EC2 is large, and awaited once.
             let opening = Box::pin(kip_aws::AwsCloud::builder(settings).open());
-            Ok(Arc::new(
-                opening
-                    .await
-                    .map_err(|error| anyhow::anyhow!("{}", error.chain()))?,
-            ))
+            Ok(Arc::new(opening.await?))
         }
         other => anyhow::bail!("this build has no {} support", other.name()),
     }

@@ -330,6 +330,15 @@ impl State {
         shown
     }
 
+    /// The tags of all instances that are not terminated.
+    pub(crate) fn alive(&self) -> Vec<BTreeMap<String, String>> {
+        self.instances
+            .values()
+            .filter(|machine| self.state_of(machine) != "terminated")
+            .map(|machine| machine.params.tags("instance"))
+            .collect()
+    }
+
     /// Ends an instance by itself.
     pub(crate) fn end(&mut self, id: &str, code: &str, message: &str) {
         if let Some(machine) = self.instances.get_mut(id) {
