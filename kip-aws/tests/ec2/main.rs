@@ -1,5 +1,6 @@
 //! The provider on two EC2s that are not Amazon's: our own, which fails when told to, and `moto`, whose wire format others vouch for.
 
+mod behaviour;
 mod conformance;
 mod driver;
 mod fake;
