@@ -10,7 +10,7 @@ use kip_core::provider::CloudProvider;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config as ClientConfig};
 
-#[cfg(feature = "local")]
+#[cfg(any(feature = "local", feature = "aws"))]
 use crate::config::Cloud;
 use crate::config::Config;
 
@@ -43,6 +43,14 @@ pub(crate) fn offerings(config: &Config) -> anyhow::Result<Vec<Offering>> {
     match &config.cloud {
         #[cfg(feature = "local")]
         Cloud::Local(local) => Ok(local.price_list()?),
+        #[cfg(feature = "aws")]
+        Cloud::Aws(aws) => {
+            let region = aws
+                .region()
+                .context("cloud.aws.region: is needed to know what is sold; write one such as us-east-1")?;
+            let catalogue = kip_aws::catalogue::Catalogue::seeded(region)?;
+            Ok(catalogue.snapshot().offerings().to_vec())
+        }
         other => anyhow::bail!("this build has no {} support", other.name()),
     }
 }
@@ -55,6 +63,13 @@ pub(crate) async fn provider(config: &Config) -> anyhow::Result<Arc<dyn CloudPro
     match &config.cloud {
         #[cfg(feature = "local")]
         Cloud::Local(local) => Ok(Arc::new(kip_local::LocalCloud::new(local.clone()).await?)),
+        #[cfg(feature = "aws")]
+        Cloud::Aws(aws) => {
+            let settings = aws.settings(&config.cells);
+            // Boxed: the future that opens EC2 is large, and awaited once.
+            let opening = Box::pin(kip_aws::AwsCloud::builder(settings).open());
+            Ok(Arc::new(opening.await?))
+        }
         other => anyhow::bail!("this build has no {} support", other.name()),
     }
 }

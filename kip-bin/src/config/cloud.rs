@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 use serde::Serialize;
 
+use super::aws::Aws;
 use super::document::{Findings, Section};
 use super::show;
 
@@ -35,7 +36,8 @@ impl Cloud {
     pub(crate) fn is_built_in(&self) -> bool {
         match self {
             Self::Local(_) => cfg!(feature = "local"),
-            Self::Aws(_) | Self::Gce(_) | Self::Azure(_) => false,
+            Self::Aws(_) => cfg!(feature = "aws"),
+            Self::Gce(_) | Self::Azure(_) => false,
         }
     }
 }
@@ -48,30 +50,6 @@ pub(crate) type Local = kip_local::LocalConfig;
 #[cfg(not(feature = "local"))]
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Local {}
-
-/// `cloud.aws`.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Aws {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    region: Option<String>,
-    #[serde(
-        rename = "accessKeyID",
-        serialize_with = "show::secret",
-        skip_serializing_if = "Option::is_none"
-    )]
-    access_key_id: Option<SecretString>,
-    #[serde(serialize_with = "show::secret", skip_serializing_if = "Option::is_none")]
-    secret_access_key: Option<SecretString>,
-    #[serde(rename = "vpcID", skip_serializing_if = "Option::is_none")]
-    vpc_id: Option<String>,
-    #[serde(rename = "subnetID", skip_serializing_if = "Option::is_none")]
-    subnet_id: Option<String>,
-    #[serde(rename = "endpointURL", skip_serializing_if = "Option::is_none")]
-    endpoint_url: Option<String>,
-    #[serde(rename = "insecureTLSSkipVerify")]
-    insecure_tls_skip_verify: bool,
-}
 
 /// `cloud.gce`.
 #[derive(Clone, Debug, Serialize)]
@@ -127,7 +105,7 @@ pub(super) fn read(section: Section<'_>, findings: &Findings) -> Option<Cloud> {
         clouds.push(Cloud::Local(read_local(local)));
     }
     if let Some(aws) = section.section_if_present("aws") {
-        clouds.push(Cloud::Aws(read_aws(aws)));
+        clouds.push(Cloud::Aws(super::aws::read(aws)));
     }
     if let Some(gce) = section.section_if_present("gce") {
         clouds.push(Cloud::Gce(read_gce(gce)));
@@ -186,40 +164,6 @@ fn read_local(section: Section<'_>) -> Local {
     drop(section.take_all());
     section.finish();
     Local {}
-}
-
-fn read_aws(section: Section<'_>) -> Aws {
-    let region = section.text("region");
-    if region.as_deref().is_some_and(|region| !is_region(region)) {
-        section.problem("region", "is no region; write one such as us-east-1");
-    }
-    section.obsolete("ecsClusterName", "cells are EC2 instances only; remove it");
-    let aws = Aws {
-        region,
-        access_key_id: section.secret("accessKeyID"),
-        secret_access_key: section.secret("secretAccessKey"),
-        vpc_id: section.text("vpcID"),
-        subnet_id: section.text("subnetID"),
-        endpoint_url: section.text("endpointURL"),
-        insecure_tls_skip_verify: section.boolean("insecureTLSSkipVerify").unwrap_or(false),
-    };
-    section.finish();
-    aws
-}
-
-/// `us-east-1`, `us-gov-west-1`: lower-case parts, the last one a number.
-fn is_region(region: &str) -> bool {
-    let parts: Vec<&str> = region.split('-').collect();
-    let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
-    match parts.split_last() {
-        Some((number, words)) => {
-            words.len() >= 2
-                && words.iter().all(word)
-                && !number.is_empty()
-                && number.bytes().all(|b| b.is_ascii_digit())
-        }
-        None => false,
-    }
 }
 
 fn read_gce(section: Section<'_>) -> Gce {

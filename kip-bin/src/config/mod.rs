@@ -3,6 +3,7 @@
 //! A file is read key by key ([`document`]); every problem is reported at once, with its path and its fix. What is left is a [`Config`]
 //! in which every value is present and valid. `kip config print` writes it back in the same shape, secrets masked.
 
+mod aws;
 mod cells;
 mod cloud;
 mod document;
@@ -110,6 +111,10 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Loaded, Problems> {
     }
     let cloud = cloud::read(root.section("cloud"), &findings);
     let cells = cells::read(root.section("cells"));
+    #[cfg(feature = "aws")]
+    if let Some(Cloud::Aws(aws)) = &cloud {
+        aws::check(aws, &cells, &findings);
+    }
     let kubelet = kubelet::read(root.section("kubelet"));
     let sizing = sizing::read(root.section("sizing"));
     let orphans = sizing::read_orphans(root.section("orphans"));

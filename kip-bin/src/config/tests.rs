@@ -115,21 +115,21 @@ fn exactly_one_cloud_that_this_build_has() {
         "cloud: names local and gce: keep exactly one"
     );
     assert_eq!(
-        problems("cloud: {aws: {region: us-gov-west-1}}"),
-        ["cloud.aws: this build has no aws support"]
+        problems("cloud: {gce: {projectID: p}}"),
+        ["cloud.gce: this build has no gce support"]
     );
 }
 
 #[test]
 fn a_template_that_was_not_filled_in_is_named_key_by_key() {
-    let text = "cloud: {aws: {region: FILL_IN, accessKeyID: FILL_IN}}\ncells: {nametag: FILL_IN}";
+    let text = "cloud: {gce: {projectID: FILL_IN, vpcName: FILL_IN}}\ncells: {nametag: FILL_IN}";
     let fix = "still says FILL_IN: put your value there, or remove the key";
     assert_eq!(
         problems(text),
         [
-            format!("cloud.aws.region: {fix}"),
-            format!("cloud.aws.accessKeyID: {fix}"),
-            "cloud.aws: this build has no aws support".to_owned(),
+            format!("cloud.gce.projectID: {fix}"),
+            format!("cloud.gce.vpcName: {fix}"),
+            "cloud.gce: this build has no gce support".to_owned(),
             format!("cells.nametag: {fix}"),
         ]
     );

@@ -112,6 +112,8 @@ pub(crate) fn test() -> Result<()> {
     let machine = setup::machine()?;
     let mut cargo = cmd("cargo", ["test"]);
     cargo.args(build::WORKSPACE).current_dir(paths::workspace());
+    // Tests of the EC2 backend start this one.
+    cargo.env("KIP_TEST_MOTO", setup::moto::provide()?);
     // Tests that run real containers take the image from here.
     cargo
         .env("KIP_TEST_IMAGE_ARCHIVE", &machine.busybox)
@@ -152,13 +154,14 @@ fn deny() -> Result<()> {
 }
 
 /// Each set of features a user may choose. The whole workspace first: the others find their dependencies compiled.
-const FEATURE_SETS: [&[&str]; 6] = [
+const FEATURE_SETS: [&[&str]; 7] = [
     &["--workspace", "--all-targets", "--all-features"],
     &["-p", "kip-core", "--no-default-features"],
     &["-p", "kip-core"],
     &["-p", "kip-core", "--no-default-features", "--features", "kubelet"],
     &["-p", "kip-core", "--no-default-features", "--features", "cell"],
     &["-p", "kip-bin", "--no-default-features", "--features", "local"],
+    &["-p", "kip-bin", "--no-default-features", "--features", "aws"],
 ];
 
 fn clippy() -> Result<()> {

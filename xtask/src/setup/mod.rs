@@ -3,6 +3,7 @@
 pub(crate) mod debian;
 pub(crate) mod image;
 pub(crate) mod kubectl;
+pub(crate) mod moto;
 pub(crate) mod tools;
 
 use std::path::PathBuf;

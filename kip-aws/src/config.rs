@@ -1,0 +1,211 @@
+//! What a user may set about EC2.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use kip_core::error::{Error, ErrorKind, Result};
+use kip_core::model::Bytes;
+use secrecy::SecretString;
+
+use crate::images::ImageSpec;
+use crate::tags;
+
+/// How Kip uses EC2. [`AwsConfig::default`] with a boot image is enough where the region is known from the environment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AwsConfig {
+    /// Region. Default: what the AWS environment says (`AWS_REGION`, profile, instance metadata).
+    pub region: Option<String>,
+    /// Static credentials. Default: the AWS chain (environment, profile, web identity, container and instance roles).
+    pub credentials: Option<AwsCredentials>,
+    /// URL of the EC2 API, such as a VPC endpoint or an emulator. Default: AWS's own of the region.
+    pub endpoint_url: Option<String>,
+    /// The VPC whose subnets are used. Default: the region's default VPC, when `subnet_ids` is empty too.
+    pub vpc_id: Option<String>,
+    /// The subnets instances are put into, any number a zone. Default: all of the VPC.
+    pub subnet_ids: Vec<String>,
+    /// Which images instances boot from. Required: EC2 has none with the agent in it.
+    pub images: ImageSpec,
+    /// Security groups of each instance. Default: the VPC's own.
+    pub security_group_ids: Vec<String>,
+    /// Instance profile of each instance, by name or ARN. Default none.
+    pub instance_profile: Option<String>,
+    /// Whether instances get a public address. Default: as their subnet says.
+    pub public_address: PublicAddress,
+    /// Whether instances get a second private address, for the pod. Default true.
+    pub secondary_address: bool,
+    /// Root volume of a launch that asks for none; at least the image's. Default 5 GiB.
+    pub root_volume: Bytes,
+    /// How burstable types go beyond their baseline. Default unlimited, as the sizer's prices assume.
+    pub cpu_credits: CpuCredits,
+    /// More tags of everything that is launched. Default none.
+    pub tags: BTreeMap<String, String>,
+    /// Part of the instances' `Name`, for people. Default none.
+    pub nametag: Option<String>,
+    /// How long DescribeInstances may not show what RunInstances made. AWS states no figure; default 30 s, well above what is seen.
+    pub list_lag: Duration,
+    /// How long one call may take before its outcome counts as unknown. Default 30 s.
+    pub call_timeout: Duration,
+}
+
+/// A static access key.
+#[derive(Clone)]
+pub struct AwsCredentials {
+    /// The key's id.
+    pub access_key_id: SecretString,
+    /// The key.
+    pub secret_access_key: SecretString,
+}
+
+impl fmt::Debug for AwsCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AwsCredentials(..)")
+    }
+}
+
+/// Whether instances get a public address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublicAddress {
+    /// As the subnet says (`MapPublicIpOnLaunch`).
+    #[default]
+    AsSubnet,
+    /// Never.
+    Never,
+    /// Always.
+    Always,
+}
+
+/// How burstable types go beyond their baseline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CpuCredits {
+    /// At extra charge, for as long as asked.
+    #[default]
+    Unlimited,
+    /// From saved credits only, then they are slowed down.
+    Standard,
+}
+
+impl Default for AwsConfig {
+    fn default() -> Self {
+        Self {
+            region: None,
+            credentials: None,
+            endpoint_url: None,
+            vpc_id: None,
+            subnet_ids: Vec::new(),
+            images: ImageSpec::default(),
+            security_group_ids: Vec::new(),
+            instance_profile: None,
+            public_address: PublicAddress::default(),
+            secondary_address: true,
+            root_volume: Bytes::gib(5),
+            cpu_credits: CpuCredits::default(),
+            tags: BTreeMap::new(),
+            nametag: None,
+            list_lag: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl AwsConfig {
+    /// All problems of the configuration, each with the field it is about; empty when it is good. Asks nobody.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.images.is_empty() {
+            problems.push(
+                "images: name the boot image, such as `imageIDs: ami-0abc` or `owners` with `filters: name=...`: \
+                 EC2 has no image with the agent in it"
+                    .to_owned(),
+            );
+        }
+        if let Some(url) = &self.endpoint_url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            problems.push(format!(
+                "endpoint_url: `{url}` must begin with https:// or http://"
+            ));
+        }
+        let ids = [
+            ("vpc_id", "vpc-", self.vpc_id.as_slice()),
+            ("subnet_ids", "subnet-", self.subnet_ids.as_slice()),
+            ("security_group_ids", "sg-", self.security_group_ids.as_slice()),
+        ];
+        for (field, prefix, values) in ids {
+            for value in values.iter().filter(|value| !value.starts_with(prefix)) {
+                problems.push(format!("{field}: `{value}` is no id: it begins with `{prefix}`"));
+            }
+        }
+        // More are refused by EC2 unless the account's quota was raised.
+        if self.security_group_ids.len() > 16 {
+            problems.push("security_group_ids: an instance has at most 16".to_owned());
+        }
+        for (key, value) in &self.tags {
+            if let Err(reason) = tags::check(key, value) {
+                problems.push(format!("tags: {reason}"));
+            }
+        }
+        if self.tags.len() > tags::USERS {
+            problems.push(format!("tags: at most {} may be set", tags::USERS));
+        }
+        problems
+    }
+
+    pub(crate) fn validated(&self) -> Result<()> {
+        let problems = self.problems();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::ConfigInvalid,
+            crate::builder::START,
+            problems.join("; "),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_is_told_at_once_with_its_field() {
+        let config = AwsConfig {
+            endpoint_url: Some("ec2.example".into()),
+            vpc_id: Some("subnet-1".into()),
+            subnet_ids: vec!["vpc-1".into()],
+            security_group_ids: vec!["default".into()],
+            tags: BTreeMap::from([("aws:mine".into(), "x".into())]),
+            ..AwsConfig::default()
+        };
+        let problems = config.problems();
+        for field in [
+            "images:",
+            "endpoint_url:",
+            "vpc_id:",
+            "subnet_ids:",
+            "security_group_ids:",
+            "tags:",
+        ] {
+            assert!(
+                problems.iter().any(|problem| problem.starts_with(field)),
+                "{field} {problems:?}"
+            );
+        }
+    }
+
+    /// A key in a log is a key that must be changed.
+    #[test]
+    fn credentials_are_not_printed() {
+        let config = AwsConfig {
+            credentials: Some(AwsCredentials {
+                access_key_id: "AKIAEXAMPLE".to_owned().into(),
+                secret_access_key: "hush".to_owned().into(),
+            }),
+            ..AwsConfig::default()
+        };
+        let text = format!("{config:?}");
+        assert!(!text.contains("AKIA") && !text.contains("hush"), "{text}");
+    }
+}

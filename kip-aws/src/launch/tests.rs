@@ -1,0 +1,215 @@
+use kip_core::ids::LaunchToken;
+use kip_core::provider::tags as names;
+
+use super::*;
+use crate::testing::{offering, request};
+
+fn image() -> BootImage {
+    BootImage {
+        id: "ami-1".into(),
+        root_device: "/dev/xvda".into(),
+        root_gib: 8,
+    }
+}
+
+fn made(request: &LaunchRequest, config: &AwsConfig) -> RunInstancesInput {
+    input(request, config, &image(), "subnet-1")
+        .unwrap()
+        .build()
+        .unwrap()
+}
+
+fn refusal(request: &LaunchRequest) -> Error {
+    input(request, &AwsConfig::default(), &image(), "subnet-1").unwrap_err()
+}
+
+/// EC2 answers a repeat with the first instance only when every byte is the same.
+#[test]
+fn the_same_request_makes_the_same_call() {
+    let request = request().with_tag(names::CLUSTER, "c").with_tag("a", "b");
+    let config = AwsConfig::default();
+    assert_eq!(made(&request, &config), made(&request.clone(), &config));
+    assert_eq!(
+        made(&request, &config).client_token(),
+        Some(request.token.as_str())
+    );
+}
+
+#[test]
+fn one_instance_of_the_offering_is_asked_for_in_the_chosen_subnet() {
+    let made = made(&request(), &AwsConfig::default());
+    assert_eq!((made.min_count(), made.max_count()), (Some(1), Some(1)));
+    assert_eq!(made.instance_type().unwrap().as_str(), "t3.small");
+    assert_eq!(made.image_id(), Some("ami-1"));
+    let interface = &made.network_interfaces()[0];
+    assert_eq!(interface.subnet_id(), Some("subnet-1"));
+    assert_eq!(interface.delete_on_termination(), Some(true));
+    assert_eq!(interface.secondary_private_ip_address_count(), Some(1));
+    assert_eq!(interface.associate_public_ip_address(), None);
+    assert!(made.instance_market_options().is_none());
+    assert_eq!(
+        made.instance_initiated_shutdown_behavior(),
+        Some(&ShutdownBehavior::Terminate)
+    );
+}
+
+/// A pod that can reach the metadata service has the instance's role and its user-data.
+#[test]
+fn the_metadata_service_takes_tokens_only_and_ends_at_the_instance() {
+    let made = made(&request(), &AwsConfig::default());
+    let options = made.metadata_options().unwrap();
+    assert_eq!(options.http_tokens(), Some(&HttpTokensState::Required));
+    assert_eq!(options.http_put_response_hop_limit(), Some(1));
+}
+
+/// Untagged volumes and interfaces outlive a failed launch and nobody knows whose they are.
+#[test]
+fn instance_volume_and_interface_carry_all_tags() {
+    let config = AwsConfig {
+        tags: [("team".to_owned(), "a".to_owned())].into(),
+        ..AwsConfig::default()
+    };
+    let request = request()
+        .with_tag(names::CLUSTER, "c")
+        .with_tag(names::POD_UID, "u");
+    let made = made(&request, &config);
+    let kinds: Vec<_> = made
+        .tag_specifications()
+        .iter()
+        .map(|tags| tags.resource_type().unwrap().as_str())
+        .collect();
+    assert_eq!(kinds, ["instance", "volume", "network-interface"]);
+    for specification in made.tag_specifications() {
+        let has = |key: &str, value: &str| {
+            specification
+                .tags()
+                .iter()
+                .any(|tag| tag.key() == Some(key) && tag.value() == Some(value))
+        };
+        assert!(has(names::CLUSTER, "c") && has(names::POD_UID, "u") && has("team", "a"));
+    }
+}
+
+#[test]
+fn the_root_volume_is_at_least_the_images_and_as_large_as_asked() {
+    for (asked, default, gib) in [
+        (Bytes(0), Bytes::gib(5), 8),
+        (Bytes(0), Bytes::gib(20), 20),
+        (Bytes::gib(30), Bytes::gib(20), 30),
+        (Bytes(Bytes::gib(30).0 + 1), Bytes::gib(20), 31),
+        (Bytes::gib(1), Bytes::gib(20), 8),
+    ] {
+        let config = AwsConfig {
+            root_volume: default,
+            ..AwsConfig::default()
+        };
+        let made = made(&request().with_root_volume(asked), &config);
+        let root = &made.block_device_mappings()[0];
+        assert_eq!(root.device_name(), Some("/dev/xvda"));
+        let ebs = root.ebs().unwrap();
+        assert_eq!(ebs.volume_size(), Some(gib), "{asked:?} {default:?}");
+        assert_eq!(ebs.volume_type(), Some(&VolumeType::Gp3));
+        assert_eq!(ebs.delete_on_termination(), Some(true));
+    }
+}
+
+#[test]
+fn spot_is_asked_for_once_and_ends_when_it_is_taken_back() {
+    let mut request = request();
+    request.offering = offering("c7g.large", CapacityType::Spot);
+    let made = made(&request, &AwsConfig::default());
+    let market = made.instance_market_options().unwrap();
+    assert_eq!(market.market_type(), Some(&MarketType::Spot));
+    let spot = market.spot_options().unwrap();
+    assert_eq!(spot.spot_instance_type(), Some(&SpotInstanceType::OneTime));
+    assert_eq!(
+        spot.instance_interruption_behavior(),
+        Some(&InstanceInterruptionBehavior::Terminate)
+    );
+}
+
+#[test]
+fn what_is_configured_reaches_the_call() {
+    let config = AwsConfig {
+        security_group_ids: vec!["sg-1".into(), "sg-2".into()],
+        instance_profile: Some("cell".into()),
+        public_address: PublicAddress::Never,
+        secondary_address: false,
+        ..AwsConfig::default()
+    };
+    let input = made(&request(), &config);
+    let interface = &input.network_interfaces()[0];
+    assert_eq!(interface.groups(), ["sg-1", "sg-2"]);
+    assert_eq!(interface.associate_public_ip_address(), Some(false));
+    assert_eq!(interface.secondary_private_ip_address_count(), None);
+    assert_eq!(input.iam_instance_profile().unwrap().name(), Some("cell"));
+    let config = AwsConfig {
+        instance_profile: Some("arn:aws:iam::1:instance-profile/cell".into()),
+        ..AwsConfig::default()
+    };
+    let input = made(&request(), &config);
+    assert_eq!(input.iam_instance_profile().unwrap().name(), None);
+}
+
+/// EC2 refuses credits for any other type, and the launch with it.
+#[test]
+fn cpu_credits_are_set_for_burstable_types_only() {
+    for (instance_type, credits) in [
+        ("t3.small", Some("standard")),
+        ("t4g.nano", Some("standard")),
+        ("t2.micro", Some("standard")),
+        ("t1.micro", None),
+        ("trn1.2xlarge", None),
+        ("m7i-flex.large", None),
+        ("c7g.large", None),
+    ] {
+        let mut request = request();
+        request.offering = offering(instance_type, CapacityType::OnDemand);
+        let config = AwsConfig {
+            cpu_credits: CpuCredits::Standard,
+            ..AwsConfig::default()
+        };
+        let made = made(&request, &config);
+        let set = made
+            .credit_specification()
+            .map(|credits| credits.cpu_credits().unwrap());
+        assert_eq!(set, credits, "{instance_type}");
+    }
+}
+
+#[test]
+fn what_ec2_would_refuse_is_not_sent() {
+    let mut large = request();
+    large.user_data = UserData::new(vec![b'x'; UserData::MAX_BYTES + 1]);
+    let error = refusal(&large);
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    assert!(error.message().contains("16385 bytes"), "{error}");
+
+    let mut token = request();
+    token.token = LaunchToken::from_stored("x".repeat(65));
+    assert_eq!(refusal(&token).kind(), ErrorKind::InvalidRequest);
+
+    let volume = request().with_root_volume(Bytes(u64::MAX));
+    assert_eq!(refusal(&volume).kind(), ErrorKind::InvalidRequest);
+
+    let mut reserved = request();
+    reserved.offering = offering("t3.small", CapacityType::Reserved);
+    assert_eq!(refusal(&reserved).kind(), ErrorKind::Unsupported);
+}
+
+/// It holds the cell's private key.
+#[test]
+fn user_data_is_sent_as_base64_and_never_printed() {
+    let mut with = request();
+    with.user_data = UserData::new("secret");
+    let made_with = made(&with, &AwsConfig::default());
+    assert_eq!(made_with.user_data(), Some("c2VjcmV0"));
+    let printed = format!("{made_with:?} {with:?}");
+    assert!(
+        !printed.contains("c2VjcmV0") && !printed.contains("secret"),
+        "{printed}"
+    );
+    let mut without = request();
+    without.user_data = UserData::new("");
+    assert_eq!(made(&without, &AwsConfig::default()).user_data(), None);
+}

@@ -1,0 +1,155 @@
+//! What can be bought: of all that EC2 sells, what has a subnet in its zone and a boot image for its architecture.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kip_core::ids::{OfferingId, Zone};
+use kip_core::model::{Architecture, CapacityType, Offering};
+
+use crate::catalogue::Catalogue;
+
+/// Where the offerings are from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// From a catalogue, which may change.
+    Catalogue(Arc<Catalogue>),
+    /// From the caller.
+    Fixed(Vec<Offering>),
+}
+
+/// What can be bought now.
+#[derive(Debug)]
+pub(crate) struct Sold {
+    source: Source,
+    zones: BTreeSet<Zone>,
+    architectures: BTreeSet<Architecture>,
+    current: Mutex<Arc<List>>,
+}
+
+/// What could be bought at one time.
+#[derive(Debug, Default)]
+pub(crate) struct List {
+    version: Option<u64>,
+    by_id: BTreeMap<OfferingId, Offering>,
+}
+
+impl List {
+    /// All of it.
+    pub(crate) fn offerings(&self) -> impl Iterator<Item = &Offering> {
+        self.by_id.values()
+    }
+
+    /// One offering.
+    pub(crate) fn find(&self, id: &OfferingId) -> Option<&Offering> {
+        self.by_id.get(id)
+    }
+}
+
+impl Sold {
+    pub(crate) fn new(source: Source, zones: BTreeSet<Zone>, architectures: BTreeSet<Architecture>) -> Self {
+        Self {
+            source,
+            zones,
+            architectures,
+            current: Mutex::default(),
+        }
+    }
+
+    /// What can be bought now. Made anew only when the catalogue has changed.
+    pub(crate) fn list(&self) -> Arc<List> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match &self.source {
+            Source::Fixed(offerings) => {
+                if current.version.is_none() {
+                    *current = Arc::new(self.launchable(0, offerings));
+                }
+            }
+            Source::Catalogue(catalogue) => {
+                let snapshot = catalogue.snapshot();
+                if current.version != Some(snapshot.version()) {
+                    *current = Arc::new(self.launchable(snapshot.version(), snapshot.offerings()));
+                }
+            }
+        }
+        Arc::clone(&current)
+    }
+
+    fn launchable(&self, version: u64, offerings: &[Offering]) -> List {
+        let by_id = offerings
+            .iter()
+            .filter(|offering| {
+                self.zones.contains(&offering.id.zone)
+                    && self.architectures.contains(&offering.architecture)
+                    && matches!(
+                        offering.id.capacity_type,
+                        CapacityType::OnDemand | CapacityType::Spot
+                    )
+            })
+            .map(|offering| (offering.id.clone(), offering.clone()))
+            .collect();
+        List {
+            version: Some(version),
+            by_id,
+        }
+    }
+
+    /// The zones that have a subnet and the architectures that have an image, for people.
+    pub(crate) fn limits(&self) -> (String, String) {
+        let zones: Vec<&str> = self.zones.iter().map(Zone::as_str).collect();
+        let architectures: Vec<String> = self.architectures.iter().map(Architecture::to_string).collect();
+        (zones.join(", "), architectures.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::offering;
+    use kip_core::model::{Bytes, CpuMillis, Price};
+
+    /// An offering that cannot be launched would be chosen again and again for being cheap.
+    #[test]
+    fn only_what_can_be_launched_is_offered() {
+        let offered = |kind: &str, zone: &str, architecture, capacity_type| {
+            let mut id = offering(kind, capacity_type);
+            id.zone = Zone::new(zone);
+            Offering::new(id, architecture, CpuMillis(2000), Bytes::gib(2), Price(1))
+        };
+        use Architecture::{Amd64, Arm64};
+        use CapacityType::{OnDemand, Reserved, Spot};
+        let all = vec![
+            offered("t3.small", "us-east-1a", Amd64, OnDemand),
+            offered("t3.small", "us-east-1a", Amd64, Spot),
+            offered("t3.small", "us-east-1a", Amd64, Reserved),
+            offered("t3.small", "us-east-1b", Amd64, OnDemand),
+            offered("t4g.small", "us-east-1a", Arm64, OnDemand),
+        ];
+        let zones = BTreeSet::from([Zone::new("us-east-1a")]);
+        let sold = Sold::new(Source::Fixed(all), zones, BTreeSet::from([Amd64]));
+        let list = sold.list();
+        let left: Vec<String> = list.offerings().map(|offering| offering.id.to_string()).collect();
+        assert_eq!(
+            left,
+            ["t3.small/us-east-1a/on-demand", "t3.small/us-east-1a/spot"]
+        );
+        assert!(Arc::ptr_eq(&list, &sold.list()), "it is not made anew each time");
+    }
+
+    #[test]
+    fn the_compiled_in_catalogue_is_offered_where_there_are_subnets() {
+        let catalogue = Arc::new(Catalogue::seeded("us-east-1").unwrap());
+        let zones = BTreeSet::from([Zone::new("us-east-1b")]);
+        let sold = Sold::new(
+            Source::Catalogue(catalogue),
+            zones,
+            BTreeSet::from([Architecture::Arm64]),
+        );
+        let list = sold.list();
+        assert!(list.offerings().count() > 100);
+        assert!(
+            list.offerings()
+                .all(|offering| offering.id.zone.as_str() == "us-east-1b"
+                    && offering.architecture == Architecture::Arm64)
+        );
+    }
+}

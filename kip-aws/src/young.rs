@@ -1,0 +1,37 @@
+//! Instances launched a moment ago, which EC2 may not know everywhere yet.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use kip_core::ids::InstanceId;
+use tokio::time::Instant;
+
+/// What this process launched within the time that EC2 may need to show it.
+#[derive(Debug)]
+pub(crate) struct Young {
+    lag: Duration,
+    launched: Mutex<HashMap<InstanceId, Instant>>,
+}
+
+impl Young {
+    pub(crate) fn new(lag: Duration) -> Self {
+        Self {
+            lag,
+            launched: Mutex::default(),
+        }
+    }
+
+    /// EC2 answered a launch with this instance.
+    pub(crate) fn add(&self, id: &InstanceId) {
+        let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
+        launched.retain(|_, at| at.elapsed() < self.lag);
+        launched.insert(id.clone(), Instant::now());
+    }
+
+    /// Whether EC2 may not know it yet although it is there.
+    pub(crate) fn has(&self, id: &InstanceId) -> bool {
+        let launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
+        launched.get(id).is_some_and(|at| at.elapsed() < self.lag)
+    }
+}

@@ -1,0 +1,8 @@
+//! The provider on two EC2s that are not Amazon's: our own, which fails when told to, and `moto`, whose wire format others vouch for.
+
+mod behaviour;
+mod conformance;
+mod driver;
+mod fake;
+mod moto;
+mod wire;

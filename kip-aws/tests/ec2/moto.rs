@@ -1,0 +1,128 @@
+//! The provider on `moto`, an EC2 of other people's making: that what we send is understood and what comes back is read.
+//!
+//! Moto never fails, ends instances at once, and ignores client tokens, so promises about those are kept to our own fake.
+
+mod server;
+
+use anyhow::{Result, ensure};
+use futures::TryStreamExt as _;
+use kip_aws::{AwsCloud, AwsConfig, AwsCredentials, PublicAddress};
+use kip_core::ErrorKind;
+use kip_core::ids::{InstanceId, LaunchToken};
+use kip_core::model::{Bytes, CapacityType, InstancePhase};
+use kip_core::provider::{CloudProvider as _, LaunchRequest, ListOptions, OfferingQuery, UserData, tags};
+
+use crate::fake::offering;
+use server::Moto;
+
+fn config(moto: &Moto) -> AwsConfig {
+    let mut config = AwsConfig::default();
+    config.region = Some("us-east-1".into());
+    config.credentials = Some(AwsCredentials {
+        access_key_id: "AKIATEST".to_owned().into(),
+        secret_access_key: "secret".to_owned().into(),
+    });
+    config.endpoint_url = Some(moto.url().to_owned());
+    config.images.filters = vec![("name".into(), vec!["al2023-ami-ecs-hvm-*".into()])];
+    config
+}
+
+fn request(token: &str, capacity_type: CapacityType) -> LaunchRequest {
+    let offering = offering("t3.small", "us-east-1b", capacity_type);
+    LaunchRequest::new(
+        LaunchToken::from_stored(token),
+        offering,
+        UserData::new("#cloud-config\n"),
+    )
+    .with_root_volume(Bytes::gib(20))
+    .with_tag(tags::CLUSTER, "c")
+    .with_tag(tags::TOKEN, token)
+}
+
+/// The default VPC, images by name and the compiled-in catalogue: a configuration of one line opens a region.
+#[tokio::test]
+async fn a_pods_instance_is_launched_watched_listed_and_ended() -> Result<()> {
+    let moto = Moto::start().await?;
+    let mut config = config(&moto);
+    config.public_address = PublicAddress::Never;
+    let cloud = AwsCloud::builder(config).open().await?;
+    let offered = cloud.offerings(&OfferingQuery::default()).await?;
+    let architectures: std::collections::BTreeSet<_> =
+        offered.iter().map(|offering| offering.architecture).collect();
+    ensure!(
+        offered.len() > 1000 && architectures.len() == 2,
+        "{} offerings",
+        offered.len()
+    );
+
+    let request = request("t1", CapacityType::OnDemand);
+    let launched = cloud.launch(request.clone()).await?;
+    ensure!(launched.offering == request.offering, "{launched:?}");
+    ensure!(launched.token.as_ref() == Some(&request.token), "{launched:?}");
+    for (key, value) in &request.tags {
+        ensure!(launched.tags.get(key) == Some(value), "{key}: {launched:?}");
+    }
+    let seen = cloud.get(&launched.id).await?;
+    ensure!(seen.phase == InstancePhase::Running, "{seen:?}");
+    ensure!(seen.addresses.management.is_some(), "{seen:?}");
+    ensure!(
+        seen.provider_id == format!("aws:///us-east-1b/{}", seen.id),
+        "{seen:?}"
+    );
+
+    let spot = cloud.launch(self::request("t2", CapacityType::Spot)).await?;
+    ensure!(cloud.get(&spot.id).await?.offering.capacity_type == CapacityType::Spot);
+    let foreign = self::request("t3", CapacityType::OnDemand).with_tag(tags::CLUSTER, "cluster");
+    cloud.launch(foreign).await?;
+    let options = ListOptions::default().with_tag(tags::CLUSTER, "c");
+    let mut listed: Vec<InstanceId> = cloud
+        .list(options)
+        .map_ok(|instance| instance.id)
+        .try_collect()
+        .await?;
+    let mut ours = vec![launched.id.clone(), spot.id.clone()];
+    listed.sort();
+    ours.sort();
+    ensure!(listed == ours, "{listed:?}");
+
+    cloud.terminate(&launched.id).await?;
+    let gone = cloud.terminate(&launched.id).await.unwrap_err();
+    ensure!(gone.kind() == ErrorKind::NotFound, "{gone:?}");
+    ensure!(cloud.get(&launched.id).await?.phase == InstancePhase::Terminated);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_unknown_or_wrong_is_told_apart() -> Result<()> {
+    let moto = Moto::start().await?;
+    let cloud = AwsCloud::builder(config(&moto)).open().await?;
+    let unknown = InstanceId::new("i-0000000000000dead");
+    let get = cloud.get(&unknown).await.unwrap_err();
+    ensure!(get.kind() == ErrorKind::NotFound, "{get:?}");
+    let terminate = cloud.terminate(&unknown).await.unwrap_err();
+    ensure!(terminate.kind() == ErrorKind::NotFound, "{terminate:?}");
+
+    type Change = fn(&mut AwsConfig);
+    let cases: [(Change, &str); 3] = [
+        (
+            |c| c.subnet_ids = vec!["subnet-0123456789abcdef0".into()],
+            "InvalidSubnetID.NotFound",
+        ),
+        (
+            |c| c.vpc_id = Some("vpc-0123456789abcdef0".into()),
+            "has no subnet",
+        ),
+        (
+            |c| c.images.ids = vec!["ami-0123456789abcdef0".into()],
+            "InvalidAMIID.NotFound",
+        ),
+    ];
+    for (change, says) in cases {
+        let mut config = config(&moto);
+        change(&mut config);
+        let error = AwsCloud::builder(config).open().await.map(|_| ()).unwrap_err();
+        ensure!(error.kind() == ErrorKind::ConfigInvalid, "{error:?}");
+        ensure!(error.to_string().contains(says), "{error:?}");
+    }
+    Ok(())
+}

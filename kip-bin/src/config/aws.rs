@@ -1,0 +1,257 @@
+//! The `cloud.aws` section, and what it and `cells` mean for EC2.
+
+use secrecy::SecretString;
+use serde::Serialize;
+
+use super::document::Section;
+use super::show;
+
+/// `cloud.aws`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Aws {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) region: Option<String>,
+    #[serde(
+        rename = "accessKeyID",
+        serialize_with = "show::secret",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(super) access_key_id: Option<SecretString>,
+    #[serde(serialize_with = "show::secret", skip_serializing_if = "Option::is_none")]
+    pub(super) secret_access_key: Option<SecretString>,
+    #[serde(rename = "vpcID", skip_serializing_if = "Option::is_none")]
+    pub(super) vpc_id: Option<String>,
+    #[serde(rename = "subnetID", skip_serializing_if = "Option::is_none")]
+    pub(super) subnet_id: Option<String>,
+    #[serde(rename = "subnetIDs", skip_serializing_if = "Vec::is_empty")]
+    pub(super) subnet_ids: Vec<String>,
+    #[serde(rename = "endpointURL", skip_serializing_if = "Option::is_none")]
+    pub(super) endpoint_url: Option<String>,
+}
+
+/// Reads the section.
+pub(super) fn read(section: Section<'_>) -> Aws {
+    let region = section.text("region");
+    if region.as_deref().is_some_and(|region| !is_region(region)) {
+        section.problem("region", "is no region; write one such as us-east-1");
+    }
+    section.obsolete("ecsClusterName", "cells are EC2 instances only; remove it");
+    if section.boolean("insecureTLSSkipVerify") == Some(true) {
+        section.problem(
+            "insecureTLSSkipVerify",
+            "is not possible: Kip sends keys only to whom it knows; remove it, or use an endpointURL with http:// for an emulator",
+        );
+    }
+    let aws = Aws {
+        region,
+        access_key_id: section.secret("accessKeyID"),
+        secret_access_key: section.secret("secretAccessKey"),
+        vpc_id: section.text("vpcID"),
+        subnet_id: section.text("subnetID"),
+        subnet_ids: section.texts("subnetIDs"),
+        endpoint_url: section.text("endpointURL"),
+    };
+    for (present, other, absent) in [
+        ("accessKeyID", "secretAccessKey", aws.secret_access_key.is_none()),
+        ("secretAccessKey", "accessKeyID", aws.access_key_id.is_none()),
+    ] {
+        if section.has(present) && absent && !section.has(other) {
+            section.problem(other, format!("is required with {present}"));
+        }
+    }
+    section.finish();
+    aws
+}
+
+/// `us-east-1`, `us-gov-west-1`: lower-case parts, the last one a number.
+fn is_region(region: &str) -> bool {
+    let parts: Vec<&str> = region.split('-').collect();
+    let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    match parts.split_last() {
+        Some((number, words)) => {
+            words.len() >= 2
+                && words.iter().all(word)
+                && !number.is_empty()
+                && number.bytes().all(|b| b.is_ascii_digit())
+        }
+        None => false,
+    }
+}
+
+#[cfg(feature = "aws")]
+pub(super) use ec2::check;
+
+#[cfg(feature = "aws")]
+mod ec2 {
+    use kip_aws::{AwsConfig, AwsCredentials, ImageSpec, PublicAddress};
+
+    use super::Aws;
+    use crate::config::Cells;
+    use crate::config::document::Findings;
+
+    /// Where a user writes what is a field of [`AwsConfig`].
+    const PATHS: [(&str, &str); 5] = [
+        ("images", "cells.bootImageSpec"),
+        ("endpoint_url", "cloud.aws.endpointURL"),
+        ("vpc_id", "cloud.aws.vpcID"),
+        ("subnet_ids", "cloud.aws.subnetIDs"),
+        ("security_group_ids", "cells.extraSecurityGroups"),
+    ];
+
+    /// Reports what EC2 could never do, and what has no effect there.
+    pub(in crate::config) fn check(aws: &Aws, cells: &Cells, findings: &Findings) {
+        if cells.cloud_init_file.is_some() {
+            findings.warning(
+                "cells.cloudInitFile",
+                "has no effect: it is not merged into user-data yet",
+            );
+        }
+        if !cells.extra_cidrs.is_empty() {
+            let instead =
+                "has no effect: Kip does not make security groups yet; name one in extraSecurityGroups";
+            findings.warning("cells.extraCIDRs", instead);
+        }
+        if let Err(problems) = ImageSpec::parse(&cells.boot_image_spec) {
+            for problem in problems {
+                let (key, message) = problem.split_once(": ").unwrap_or(("", &problem));
+                findings.problem(format!("cells.bootImageSpec.{key}"), message);
+            }
+            return;
+        }
+        for problem in aws.settings(cells).problems() {
+            let (field, message) = problem.split_once(": ").unwrap_or(("", &problem));
+            let path = PATHS
+                .iter()
+                .find(|(name, _)| *name == field)
+                .map_or("cloud.aws", |(_, path)| path);
+            findings.problem(path, message);
+        }
+    }
+
+    impl Aws {
+        /// The region, if it is written.
+        pub(crate) fn region(&self) -> Option<&str> {
+            self.region.as_deref()
+        }
+
+        /// What `kip-aws` needs to know.
+        pub(crate) fn settings(&self, cells: &Cells) -> AwsConfig {
+            let mut config = AwsConfig::default();
+            config.region.clone_from(&self.region);
+            config.credentials = match (&self.access_key_id, &self.secret_access_key) {
+                (Some(id), Some(key)) => Some(AwsCredentials {
+                    access_key_id: id.clone(),
+                    secret_access_key: key.clone(),
+                }),
+                _ => None,
+            };
+            config.endpoint_url.clone_from(&self.endpoint_url);
+            config.vpc_id.clone_from(&self.vpc_id);
+            config.subnet_ids = self.subnet_id.iter().chain(&self.subnet_ids).cloned().collect();
+            // A specification that cannot be read was refused when the file was.
+            config.images = ImageSpec::parse(&cells.boot_image_spec).unwrap_or_default();
+            config.security_group_ids.clone_from(&cells.extra_security_groups);
+            config.instance_profile.clone_from(&cells.default_iam_permissions);
+            if cells.private_ip_only {
+                config.public_address = PublicAddress::Never;
+            }
+            config.root_volume = cells.default_volume_size;
+            config.nametag.clone_from(&cells.nametag);
+            config
+        }
+    }
+}
+
+#[cfg(all(test, feature = "aws"))]
+mod tests {
+    use crate::config::parse;
+
+    fn problems(text: &str) -> Vec<String> {
+        match parse(text, "provider.yaml") {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems
+                .list
+                .iter()
+                .map(|problem| format!("{}: {}", problem.path, problem.message))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn an_old_file_opens_ec2_as_it_did() {
+        let text = "
+apiVersion: v1
+cloud:
+  aws: {region: us-east-1, accessKeyID: a, secretAccessKey: b, vpcID: vpc-1, subnetID: subnet-1}
+cells:
+  bootImageSpec: {owners: 123456789012, filters: name=kip-cell-*}
+  defaultVolumeSize: 20Gi
+  defaultIAMPermissions: cell
+  extraSecurityGroups: [sg-1]
+  privateIPOnly: true
+  nametag: test
+";
+        let loaded = parse(text, "provider.yaml").unwrap();
+        let crate::config::Cloud::Aws(aws) = &loaded.config.cloud else {
+            panic!("{:?}", loaded.config.cloud);
+        };
+        let config = aws.settings(&loaded.config.cells);
+        assert_eq!(config.subnet_ids, ["subnet-1"]);
+        assert_eq!(config.images.owners, ["123456789012"]);
+        assert_eq!(config.security_group_ids, ["sg-1"]);
+        assert_eq!(config.instance_profile.as_deref(), Some("cell"));
+        assert_eq!(config.public_address, kip_aws::PublicAddress::Never);
+        assert_eq!(config.root_volume, kip_core::model::Bytes::gib(20));
+        assert!(config.credentials.is_some());
+    }
+
+    #[test]
+    fn every_mistake_is_told_where_it_was_written() {
+        let found = problems(
+            "
+cloud: {aws: {region: moon, accessKeyID: a, vpcID: x, subnetIDs: [y], endpointURL: z, insecureTLSSkipVerify: true}}
+cells: {bootImageSpec: {imageIDs: ami-1}, extraSecurityGroups: [default]}
+",
+        );
+        for path in [
+            "cloud.aws.region:",
+            "cloud.aws.secretAccessKey:",
+            "cloud.aws.insecureTLSSkipVerify:",
+            "cloud.aws.vpcID:",
+            "cloud.aws.subnetIDs:",
+            "cloud.aws.endpointURL:",
+            "cells.extraSecurityGroups:",
+        ] {
+            assert!(
+                found.iter().any(|problem| problem.starts_with(path)),
+                "{path} {found:?}"
+            );
+        }
+        let found = problems("{cloud: {aws: {region: us-east-1}}, cells: {bootImageSpec: {filter: x}}}");
+        assert!(
+            found[0].starts_with("cells.bootImageSpec.filter: is no key here"),
+            "{found:?}"
+        );
+        let found = problems("{cloud: {aws: {region: us-east-1}}}");
+        assert!(
+            found[0].starts_with("cells.bootImageSpec: name the boot image"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said() {
+        let text = "
+cloud: {aws: {region: us-east-1}}
+cells: {bootImageSpec: {imageIDs: ami-1}, cloudInitFile: /x, extraCIDRs: [10.0.0.0/8]}
+";
+        let loaded = parse(text, "provider.yaml").unwrap();
+        let paths: Vec<_> = loaded
+            .warnings
+            .iter()
+            .map(|warning| warning.path.as_str())
+            .collect();
+        assert_eq!(paths, ["cells.cloudInitFile", "cells.extraCIDRs"]);
+    }
+}
