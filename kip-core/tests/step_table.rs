@@ -394,7 +394,7 @@ fn a_deletion_whose_time_is_up_does_not_hold_an_interrupted_cell_back_for_ever()
 #[test]
 fn a_pod_that_a_controller_before_had_stopped_is_not_taken_for_one_that_succeeded() {
     // That controller was told of an interruption, told the agent, and was gone before it could record anything.
-    let again = running().on(reported(stopped()));
+    let again = running().on(reported(stopped_for_interruption()));
     assert_eq!(again.phase(), Phase::Terminating);
     assert_eq!(
         project(&again.state).phase,
@@ -407,7 +407,7 @@ fn a_pod_that_a_controller_before_had_stopped_is_not_taken_for_one_that_succeede
         .on(with_address())
         .on(empty())
         .on(reported(report(None, "p")))
-        .on(reported(stopped()));
+        .on(reported(stopped_for_interruption()));
     let told = project(&never.state);
     assert_eq!(
         (told.phase, told.reason.as_str()),

@@ -261,9 +261,9 @@ impl PodRuntime for FakeRuntime {
             .await
     }
 
-    async fn stop(&self, cell: &CellEndpoint, pod: &PodUid, grace: Duration, _reason: &str) -> Result<()> {
+    async fn stop(&self, cell: &CellEndpoint, pod: &PodUid, grace: Duration, reason: &str) -> Result<()> {
         self.call(HostOp::Stop, "stop", cell, |host, _, now| {
-            host.stop(pod, grace, now)
+            host.stop(pod, grace, reason, now)
         })
         .await
     }

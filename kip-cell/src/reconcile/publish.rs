@@ -149,6 +149,11 @@ impl Reconciler {
         snapshot.init_containers = project::init_statuses(view);
         snapshot.containers = project::main_statuses(view);
         snapshot.stopping = stopping;
+        snapshot.stop_reason = held
+            .stop
+            .as_ref()
+            .map(|stop| stop.reason.clone())
+            .unwrap_or_default();
         snapshot.finished = self.finished;
         snapshot
     }

@@ -217,6 +217,20 @@ pub enum DrainCause {
     Interrupted(String),
 }
 
+impl DrainCause {
+    /// What an agent is told, and tells again: that the cloud takes the instance back.
+    pub(crate) const INTERRUPTED: &'static str = "Interrupted";
+
+    /// The reason as an agent is told it.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Deleted => "Deleted",
+            Self::DeadlineExceeded => "DeadlineExceeded",
+            Self::Interrupted(_) => Self::INTERRUPTED,
+        }
+    }
+}
+
 /// The agent is told to stop the pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draining {

@@ -29,6 +29,8 @@ pub struct RuntimeReport {
     pub containers: Vec<ContainerReport>,
     /// Termination was asked for.
     pub stopping: bool,
+    /// Why it was asked for first, in the word of whoever asked; empty when it was not, and from hosts that do not tell.
+    pub stop_reason: String,
     /// Every container has ended and none will be started again.
     pub finished: bool,
     /// Why the pod's sandbox could not be made; the host keeps trying.

@@ -123,6 +123,13 @@ pub fn stopped() -> Arc<RuntimeReport> {
     Arc::new(stopped)
 }
 
+/// The same of one that was stopped because the cloud takes its instance back.
+pub fn stopped_for_interruption() -> Arc<RuntimeReport> {
+    let mut stopped = (*stopped()).clone();
+    stopped.stop_reason = "Interrupted".into();
+    Arc::new(stopped)
+}
+
 pub fn empty() -> Event {
     reported(Arc::new(RuntimeReport::default()))
 }

@@ -53,6 +53,7 @@ pub(super) struct Host {
     pub(super) grace: Option<Duration>,
     held: Option<(PodManifest, Timestamp)>,
     stop_at: Option<Timestamp>,
+    stop_reason: String,
 }
 
 impl Host {
@@ -97,7 +98,7 @@ impl Host {
         }
     }
 
-    pub(super) fn stop(&mut self, pod: &PodUid, grace: Duration, now: Timestamp) -> Result<()> {
+    pub(super) fn stop(&mut self, pod: &PodUid, grace: Duration, reason: &str, now: Timestamp) -> Result<()> {
         if !self.holds(pod) {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -105,7 +106,10 @@ impl Host {
                 "the host does not hold this pod",
             ));
         }
-        self.stop_at.get_or_insert(now);
+        if self.stop_at.is_none() {
+            self.stop_at = Some(now);
+            reason.clone_into(&mut self.stop_reason);
+        }
         self.grace = Some(self.grace.map_or(grace, |before| before.min(grace)));
         Ok(())
     }
@@ -129,6 +133,7 @@ impl Host {
         report.observed_generation = manifest.generation;
         report.sandbox_ready = true;
         report.stopping = self.stop_at.is_some();
+        report.stop_reason.clone_from(&self.stop_reason);
         report.marks = StartMarks {
             deployed_at: Some(*deployed),
             sandbox_ready_at: Some(*deployed),

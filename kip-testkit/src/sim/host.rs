@@ -30,6 +30,8 @@ struct Held {
     work: Work,
     since: Timestamp,
     stop: Option<(Timestamp, Duration)>,
+    /// Why it was first told to.
+    stop_reason: String,
 }
 
 impl Host {
@@ -72,6 +74,7 @@ impl Host {
                     work: work.clone(),
                     since: now,
                     stop: None,
+                    stop_reason: String::new(),
                 });
                 Ok(true)
             }
@@ -94,11 +97,14 @@ impl Host {
         }
     }
 
-    pub(super) fn stop(&mut self, pod: &PodUid, grace: Duration, now: Timestamp) -> Result<()> {
+    pub(super) fn stop(&mut self, pod: &PodUid, grace: Duration, reason: &str, now: Timestamp) -> Result<()> {
         self.stopped.insert(pod.clone());
         let Some(held) = self.held.as_mut().filter(|held| held.uid == *pod) else {
             return Err(not_held("stop"));
         };
+        if held.stop.is_none() {
+            reason.clone_into(&mut held.stop_reason);
+        }
         held.stop = Some(match held.stop {
             None => (now, grace),
             Some((since, before)) => (since, before.min(grace)),
@@ -159,6 +165,7 @@ impl Host {
         report.observed_generation = held.generation;
         report.sandbox_ready = true;
         report.stopping = held.stop.is_some();
+        report.stop_reason.clone_from(&held.stop_reason);
         report.marks = StartMarks {
             deployed_at: Some(held.since),
             sandbox_ready_at: Some(held.since),

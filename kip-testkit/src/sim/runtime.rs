@@ -161,9 +161,10 @@ impl PodRuntime for SimHosts {
     async fn stop(&self, cell: &CellEndpoint, pod: &PodUid, grace: Duration, reason: &str) -> Result<()> {
         let pod = pod.clone();
         let subject = format!("{pod} on {} ({reason}, {} ms)", cell.cell, grace.as_millis());
+        let reason = reason.to_owned();
         self.call(Op::Stop, cell, subject, move |_, state, id, at| {
             match state.cloud.machines.get_mut(id) {
-                Some(machine) => machine.host.stop(&pod, grace, at.now),
+                Some(machine) => machine.host.stop(&pod, grace, &reason, at.now),
                 None => Err(unreachable("stop")),
             }
         })

@@ -62,6 +62,7 @@ pub(crate) fn report(from: v1::StatusSnapshot) -> Result<RuntimeReport> {
             .map(container)
             .collect::<Result<_>>()?,
         stopping: from.stopping,
+        stop_reason: from.stop_reason,
         finished: from.finished,
         sandbox_error: (!from.sandbox_error.is_empty()).then_some(from.sandbox_error),
         marks: StartMarks {

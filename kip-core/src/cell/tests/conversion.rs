@@ -187,6 +187,7 @@ fn reports() -> impl Strategy<Value = RuntimeReport> {
                 init_containers,
                 containers,
                 stopping: flags[1],
+                stop_reason: text.clone(),
                 finished: flags[2],
                 sandbox_error,
                 marks: StartMarks {
@@ -270,6 +271,7 @@ fn wire(from: &RuntimeReport) -> v1::StatusSnapshot {
         containers: from.containers.iter().map(wire_container).collect(),
         sandbox_started_at: None,
         stopping: from.stopping,
+        stop_reason: from.stop_reason.clone(),
         finished: from.finished,
         sandbox_error: from.sandbox_error.clone().unwrap_or_default(),
         marks: Some(v1::StartMarks {

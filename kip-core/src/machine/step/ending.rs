@@ -55,11 +55,7 @@ impl Turn<'_> {
             attempt: s.cell.record.attempt,
             endpoint: s.cell.endpoint(address),
             grace: elapsed(self.now, s.kill_at),
-            reason: match s.cause {
-                DrainCause::Deleted => "Deleted",
-                DrainCause::DeadlineExceeded => "DeadlineExceeded",
-                DrainCause::Interrupted(_) => "Interrupted",
-            },
+            reason: s.cause.as_str(),
         });
     }
 

@@ -40,7 +40,6 @@ pub fn step(cfg: &StepConfig, state: PodState, event: Event, now: Timestamp) -> 
 
 /// [`step`] with an event that answers a question asked at `asked_at`. An answer may come late and wait for its turn; that the provider
 /// knows no such instance proves only what it would have proved at the time of the question.
-#[must_use]
 pub fn step_answer(
     cfg: &StepConfig,
     state: PodState,

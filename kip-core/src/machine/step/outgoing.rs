@@ -12,7 +12,9 @@ use crate::error::{ErrorKind, Retry};
 use crate::machine::action::Action;
 use crate::machine::backoff::{after, elapsed};
 use crate::machine::event::{Event, Failure};
-use crate::machine::state::{Call, Cell, Link, Outgoing, Setback, SetbackKind, Stage, Verdict, Wanted};
+use crate::machine::state::{
+    Call, Cell, DrainCause, Link, Outgoing, Setback, SetbackKind, Stage, Verdict, Wanted,
+};
 use crate::model::{CellPhase, Ending, InstancePhase, Replaced, RuntimeReport};
 use crate::runtime::CellEndpoint;
 
@@ -105,7 +107,7 @@ impl Turn<'_> {
                 attempt: old.replaced.attempt,
                 endpoint: endpoint.clone(),
                 grace: elapsed(self.now, old.kill_at),
-                reason: "Interrupted",
+                reason: DrainCause::INTERRUPTED,
             });
         }
         let patience = self.cfg.redial_patience;

@@ -68,7 +68,7 @@ impl Turn<'_> {
         {
             // Not by us: a controller before us had it stopped, as the cloud takes the instance back. How it ended then says nothing of
             // its work: a job that exits with 0 on a signal has not succeeded.
-            if report.stopping && self.pod.may_run() {
+            if report.stop_reason == DrainCause::INTERRUPTED && self.pod.may_run() {
                 let why = "The pod was stopped before it had ended: its instance was being taken back.";
                 return self.lose(s.cell, SetbackKind::Interrupted, why.into());
             }
