@@ -49,7 +49,7 @@ mutants! {
     NoBootDeadline,
     /// Never looks for what is left over.
     NoSweep,
-    /// Believes the first sweep.
+    /// Believes the first sweep, and asks nobody else before it acts.
     OneSweep,
     /// Terminates what it cannot prove to be ours.
     SweepForeign,
