@@ -59,13 +59,23 @@ impl Api {
             .await
             .map_err(|error| errors::of_sdk("terminate", "TerminateInstances", error))?;
         let states = output.terminating_instances.unwrap_or_default();
-        Ok(states
+        let states: BTreeMap<InstanceId, InstanceStateName> = states
             .into_iter()
             .filter_map(|change| {
                 let state = change.previous_state?.name?;
                 Some((InstanceId::new(change.instance_id?), state))
             })
-            .collect())
+            .collect();
+        // An answer without one of them says nothing of it, and must not be taken for its absence.
+        match ids.iter().find(|id| !states.contains_key(id)) {
+            None => Ok(states),
+            Some(id) => Err(Error::new(
+                ErrorKind::Unexpected,
+                "terminate",
+                "EC2 answers without the instance",
+            )
+            .with_context("instance", id)),
+        }
     }
 
     /// One page of the instances that match, and the token of the next.

@@ -131,7 +131,12 @@ async fn terminate(api: Api, ids: Vec<InstanceId>) -> Result<BTreeMap<InstanceId
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConfigInvalid) => {}
         answer => return answer,
     }
-    let known = describe(api.clone(), ids).await?;
+    let known = describe(api.clone(), ids.clone()).await?;
+    let unknown: Vec<InstanceId> = ids
+        .iter()
+        .filter(|id| !known.contains_key(*id))
+        .cloned()
+        .collect();
     let (gone, alive): (Vec<Instance>, Vec<Instance>) = known
         .into_values()
         .partition(|instance| instance.phase == InstancePhase::Terminated);
@@ -139,19 +144,28 @@ async fn terminate(api: Api, ids: Vec<InstanceId>) -> Result<BTreeMap<InstanceId
         .into_iter()
         .map(|instance| (instance.id, InstanceStateName::Terminated))
         .collect();
-    if alive.is_empty() {
-        return Ok(states);
+    if !alive.is_empty() {
+        let alive: Vec<InstanceId> = alive.into_iter().map(|instance| instance.id).collect();
+        let ended = api.terminate_instances(&alive).await;
+        states.extend(ended.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                // The calls disagree, as they may about a young instance: nobody may conclude that anything is gone.
+                let message = "EC2 does not agree with itself yet whether the instances exist";
+                Error::new(ErrorKind::Unavailable, "terminate", message).with_source(error)
+            }
+            _ => error,
+        })?);
     }
-    let alive: Vec<InstanceId> = alive.into_iter().map(|instance| instance.id).collect();
-    let ended = api.terminate_instances(&alive).await;
-    states.extend(ended.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            // The calls disagree, as they may about a young instance: nobody may conclude that anything is gone.
-            let message = "EC2 does not agree with itself yet whether the instances exist";
-            Error::new(ErrorKind::Unavailable, "terminate", message).with_source(error)
+    // One that was asked about alone was refused by name. Of several the refusal may have meant another, so each is asked about alone.
+    if ids.len() > 1 {
+        for id in unknown {
+            match api.terminate_instances(std::slice::from_ref(&id)).await {
+                Ok(state) => states.extend(state),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
-        _ => error,
-    })?);
+    }
     Ok(states)
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_ec2::types::Filter;
-use kip_core::error::{Error, ErrorKind, Result};
+use kip_core::error::{Error, ErrorKind, Result, Retry};
 use kip_core::ids::Zone;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
@@ -145,7 +145,8 @@ impl Subnets {
     /// Takes addresses in the zone's emptiest subnet.
     ///
     /// # Errors
-    /// `InsufficientCapacity`, to try elsewhere, when none has enough; `InvalidRequest` when the zone has no subnet.
+    /// `InsufficientCapacity`, to try elsewhere, when none has enough and another zone has; `Conflict`, to try again, when no zone has: no
+    /// other type would find an address either, and a dearer one must not be bought for it. `InvalidRequest` when the zone has no subnet.
     pub(crate) fn take(&self, zone: &Zone) -> Result<String> {
         let mut known = self.locked();
         let failed = |kind, message: &str| Error::new(kind, "launch", message).with_context("zone", zone);
@@ -156,8 +157,16 @@ impl Subnets {
             ));
         };
         let need = self.need;
+        let is_full = known.list.iter().all(|subnet| subnet.free < need);
         match known.list.iter_mut().find(|subnet| subnet.id == best) {
             Some(subnet) if subnet.free >= need => subnet.free -= need,
+            _ if is_full => {
+                return Err(failed(
+                    ErrorKind::Conflict,
+                    "every subnet of the configuration is out of free addresses; add a subnet, or end something",
+                )
+                .with_retry(Retry::After(None)));
+            }
             _ => {
                 return Err(failed(
                     ErrorKind::InsufficientCapacity,

@@ -31,6 +31,11 @@ pub(crate) fn install(directives: &str, format: Format) -> anyhow::Result<()> {
     } else {
         filter.add_directive(quiet)
     };
+    // At trace it prints whole requests, and a launch has a cell's private key in its user-data. Whatever was asked for.
+    let discreet = "aws_smithy_runtime=debug"
+        .parse()
+        .context("a directive of our own")?;
+    let filter = filter.add_directive(discreet);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

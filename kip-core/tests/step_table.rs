@@ -416,6 +416,14 @@ fn a_pod_that_a_controller_before_had_stopped_is_not_taken_for_one_that_succeede
 }
 
 #[test]
+fn a_pod_is_not_failed_for_what_its_operator_configured() {
+    for kind in [ErrorKind::ConfigInvalid, ErrorKind::PermissionDenied] {
+        let life = launching().on(launched(Err(kind)));
+        assert_eq!(life.phase(), Phase::BackingOff, "{kind:?}");
+    }
+}
+
+#[test]
 fn a_pod_deleted_while_it_is_replaced_leaves_neither_instance_nor_record() {
     let life = replacement_is_up().on(deleted(70));
     let life = life.after(60).on(Event::Woke).on(Event::Terminated {

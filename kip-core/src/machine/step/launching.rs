@@ -225,11 +225,10 @@ fn setback(kind: SetbackKind, message: impl Into<String>) -> Setback {
 /// Whether the cloud refused what this pod asks for, rather than who asks or when.
 fn is_pods_fault(kind: ErrorKind) -> bool {
     match kind {
-        ErrorKind::InvalidRequest
-        | ErrorKind::ConfigInvalid
-        | ErrorKind::Unsupported
-        | ErrorKind::NotFound => true,
-        ErrorKind::AlreadyExists
+        ErrorKind::InvalidRequest | ErrorKind::Unsupported | ErrorKind::NotFound => true,
+        // An image or a subnet that the operator named and that is gone: theirs to mend, and the pod's to wait for.
+        ErrorKind::ConfigInvalid
+        | ErrorKind::AlreadyExists
         | ErrorKind::Conflict
         | ErrorKind::Unauthenticated
         | ErrorKind::PermissionDenied
