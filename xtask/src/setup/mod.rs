@@ -5,6 +5,7 @@ pub(crate) mod image;
 pub(crate) mod kubectl;
 pub(crate) mod moto;
 pub(crate) mod tools;
+mod venv;
 
 use std::path::PathBuf;
 
