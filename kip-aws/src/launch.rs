@@ -127,7 +127,7 @@ fn root_volume(
     config: &AwsConfig,
     image: &BootImage,
 ) -> Result<BlockDeviceMapping, String> {
-    let asked = match request.root_volume {
+    let asked = match request.options.volume_size {
         Bytes(0) => config.root_volume,
         asked => asked,
     };

@@ -92,7 +92,7 @@ fn name(request: &LaunchRequest, nametag: Option<&str>) -> String {
 pub(crate) fn fingerprint(request: &LaunchRequest) -> String {
     let mut hash = Hash::new();
     let offering = request.offering.to_string();
-    let volume = request.root_volume.0.to_be_bytes();
+    let volume = request.options.volume_size.0.to_be_bytes();
     let mut add = |part: &[u8]| {
         // Length first, so that no two lists of parts run together to the same bytes.
         hash.update((part.len() as u64).to_be_bytes());
@@ -169,7 +169,7 @@ mod tests {
         for changed in [
             other,
             base.clone().with_tag("a", "b"),
-            base.clone().with_root_volume(kip_core::model::Bytes::gib(9)),
+            base.clone().with_volume_size(kip_core::model::Bytes::gib(9)),
         ] {
             assert_ne!(fingerprint(&base), fingerprint(&changed));
         }

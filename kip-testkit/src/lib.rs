@@ -8,6 +8,8 @@
 
 mod cloud;
 pub mod conformance;
+#[cfg(feature = "ec2")]
+pub mod ec2;
 mod fault;
 pub mod invariants;
 mod runtime;

@@ -103,7 +103,7 @@ fn the_root_volume_is_at_least_the_images_and_as_large_as_asked() {
             root_volume: default,
             ..AwsConfig::default()
         };
-        let made = made(&request().with_root_volume(asked), &config);
+        let made = made(&request().with_volume_size(asked), &config);
         let root = &made.block_device_mappings()[0];
         assert_eq!(root.device_name(), Some("/dev/xvda"));
         let ebs = root.ebs().unwrap();
@@ -189,7 +189,7 @@ fn what_ec2_would_refuse_is_not_sent() {
     token.token = LaunchToken::from_stored("x".repeat(65));
     assert_eq!(refusal(&token).kind(), ErrorKind::InvalidRequest);
 
-    let volume = request().with_root_volume(Bytes(u64::MAX));
+    let volume = request().with_volume_size(Bytes(u64::MAX));
     assert_eq!(refusal(&volume).kind(), ErrorKind::InvalidRequest);
 
     let mut reserved = request();

@@ -11,7 +11,7 @@ use kip_core::model::{CapacityType, Instance, InstancePhase};
 use kip_core::provider::{CloudProvider as _, LaunchRequest, ListOptions, UserData, tags};
 use kip_core::{ErrorKind, Retry};
 
-use crate::fake::{FakeEc2, Fault, offering};
+use crate::fake::{FakeEc2, Fault, Leads as _, offering};
 
 const ZONE: &str = "us-east-1a";
 

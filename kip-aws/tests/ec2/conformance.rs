@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fake::FakeEc2;
+use crate::fake::{FakeEc2, Leads as _};
 use anyhow::{Result, ensure};
 use kip_testkit::conformance;
 

@@ -16,7 +16,7 @@ use kip_core::{Error, ErrorKind};
 use kip_testkit::{FakeSource, Tripwire, samples};
 use tokio::sync::oneshot;
 
-use crate::fake::{FakeEc2, Fault};
+use crate::fake::{FakeEc2, Fault, Leads as _};
 
 /// How long all of it may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);

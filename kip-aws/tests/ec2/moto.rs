@@ -34,7 +34,7 @@ fn request(token: &str, capacity_type: CapacityType) -> LaunchRequest {
         offering,
         UserData::new("#cloud-config\n"),
     )
-    .with_root_volume(Bytes::gib(20))
+    .with_volume_size(Bytes::gib(20))
     .with_tag(tags::CLUSTER, "c")
     .with_tag(tags::TOKEN, token)
 }

@@ -10,7 +10,7 @@ use kip_core::provider::{CloudProvider as _, ListOptions, UserData, tags};
 use kip_core::{ErrorKind, Retry};
 
 use crate::behaviour::{listed, request};
-use crate::fake::{FakeEc2, Fault, offering};
+use crate::fake::{FakeEc2, Fault, Leads as _, offering};
 
 fn lines(params: &BTreeMap<String, String>) -> String {
     params
@@ -29,7 +29,7 @@ async fn a_launch_is_one_call_with_exactly_these_parameters() -> Result<()> {
     config.public_address = PublicAddress::Never;
     config.tags = BTreeMap::from([("team".into(), "a".into())]);
     let cloud = ec2.open(config).await?;
-    let mut request = request("token-1").with_root_volume(Bytes::gib(20));
+    let mut request = request("token-1").with_volume_size(Bytes::gib(20));
     request.offering.capacity_type = CapacityType::Spot;
     cloud.launch(request).await?;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Bytes, CapacityType, CpuMillis};
+use super::{Architecture, Bytes, CapacityType, CpuMillis, LaunchOptions};
 use crate::ids::{PodRef, Zone};
 
 /// What a pod needs from an instance: computed from the pod once, by Kubernetes' own rules, before anything is placed.
@@ -18,8 +18,6 @@ pub struct PodDemand {
     pub cpu: CpuMillis,
     /// Memory the containers need together, without any reserve for the instance itself.
     pub memory: Bytes,
-    /// Local storage the pod asked for, beyond images; zero when it did not say.
-    pub ephemeral_storage: Bytes,
     /// Extended resources such as `nvidia.com/gpu`, by name.
     pub extended: BTreeMap<String, u64>,
     /// Architectures the pod can run on; empty means any.
@@ -35,8 +33,9 @@ pub struct PodDemand {
     pub gpu_models: BTreeSet<String>,
     /// Higher goes first when launches must wait.
     pub priority: i32,
-    /// Labels of the pod, for tags that let a bill be split.
-    pub labels: BTreeMap<String, String>,
+    /// What the pod asks of its instance beyond size and place.
+    #[serde(default, skip_serializing_if = "LaunchOptions::is_empty")]
+    pub options: LaunchOptions,
 }
 
 impl PodDemand {
@@ -46,7 +45,6 @@ impl PodDemand {
             pod,
             cpu,
             memory,
-            ephemeral_storage: Bytes(0),
             extended: BTreeMap::new(),
             architectures: BTreeSet::new(),
             zones: BTreeSet::new(),
@@ -54,7 +52,7 @@ impl PodDemand {
             instance_type: None,
             gpu_models: BTreeSet::new(),
             priority: 0,
-            labels: BTreeMap::new(),
+            options: LaunchOptions::default(),
         }
     }
 }

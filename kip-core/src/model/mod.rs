@@ -3,6 +3,7 @@
 mod cell;
 mod demand;
 mod instance;
+mod launch_options;
 mod manifest;
 mod offering;
 mod report;
@@ -13,6 +14,7 @@ mod verdict;
 pub use cell::{CellMarks, CellPhase, CellRecord, Ending, Replaced};
 pub use demand::PodDemand;
 pub use instance::{Addresses, Instance, InstancePhase};
+pub use launch_options::LaunchOptions;
 pub use manifest::{
     ContainerManifest, ContainerResources, ContainerSecurity, Dns, EmptyDir, EnvValue, EnvVar, FileContent,
     Files, Handler, HostAlias, HostPath, HttpHeader, PodManifest, PodSecurity, Probe, PullPolicy, PullSecret,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::ids::{CellName, LaunchToken, OfferingId};
-use crate::model::Bytes;
+use crate::model::{Bytes, LaunchOptions};
 
 /// What an instance is given at boot. Holds a private key: `Debug` prints only its length.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,12 +46,12 @@ pub struct LaunchRequest {
     pub user_data: UserData,
     /// Tags to set in the same call.
     pub tags: BTreeMap<String, String>,
-    /// Size of the root volume at least; zero leaves the provider's default.
-    pub root_volume: Bytes,
+    /// What the pod asks of the instance beyond its size. A provider refuses what it cannot give.
+    pub options: LaunchOptions,
 }
 
 impl LaunchRequest {
-    /// A launch without tags and with the default root volume.
+    /// A launch without tags that asks for nothing more.
     pub fn new(token: LaunchToken, offering: OfferingId, user_data: UserData) -> Self {
         Self {
             cell: token.host_name(),
@@ -59,7 +59,7 @@ impl LaunchRequest {
             offering,
             user_data,
             tags: BTreeMap::new(),
-            root_volume: Bytes(0),
+            options: LaunchOptions::default(),
         }
     }
 
@@ -70,10 +70,17 @@ impl LaunchRequest {
         self
     }
 
-    /// Sets the least size of the root volume.
+    /// Sets what the pod asks beyond size.
     #[must_use]
-    pub fn with_root_volume(mut self, size: Bytes) -> Self {
-        self.root_volume = size;
+    pub fn with_options(mut self, options: LaunchOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Sets the size of the root volume.
+    #[must_use]
+    pub fn with_volume_size(mut self, size: Bytes) -> Self {
+        self.options.volume_size = size;
         self
     }
 }

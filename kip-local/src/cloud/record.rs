@@ -141,7 +141,8 @@ pub(super) fn fingerprint(request: &LaunchRequest) -> String {
     part(request.cell.as_str().as_bytes());
     part(request.offering.to_string().as_bytes());
     part(request.user_data.as_bytes());
-    part(&request.root_volume.0.to_be_bytes());
+    part(&request.options.ephemeral_storage.0.to_be_bytes());
+    part(&request.options.volume_size.0.to_be_bytes());
     for (key, value) in &request.tags {
         part(key.as_bytes());
         part(value.as_bytes());

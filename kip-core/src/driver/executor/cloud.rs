@@ -12,12 +12,12 @@ use crate::driver::metrics::LaunchOutcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{InstanceId, LaunchToken};
 use crate::machine::elapsed;
-use crate::model::{Bytes, CellRecord, Instance, Offering};
+use crate::model::{CellRecord, Instance, LaunchOptions, Offering};
 use crate::provider::{LaunchRequest, ListOptions, OfferingQuery, tags};
 use crate::runtime::BootRequest;
 
 impl Core {
-    pub(super) async fn launch_one(&self, record: &CellRecord, root_volume: Bytes) -> Result<Instance> {
+    pub(super) async fn launch_one(&self, record: &CellRecord, options: LaunchOptions) -> Result<Instance> {
         let user_data = self.runtime.user_data(&BootRequest {
             cell: record.host(),
             node: record.node.clone(),
@@ -26,7 +26,7 @@ impl Core {
             issued_at: record.issued_at,
         })?;
         let request = LaunchRequest::new(record.token.clone(), record.offering.clone(), user_data)
-            .with_root_volume(root_volume)
+            .with_options(options)
             .with_tag(tags::CLUSTER, record.cluster.as_str())
             .with_tag(tags::NODE, record.node.as_str())
             .with_tag(tags::POD_UID, record.pod.uid.as_str())

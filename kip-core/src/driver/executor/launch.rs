@@ -9,7 +9,7 @@ use crate::driver::launch_queue::{Applicant, Candidate, Verdict};
 use crate::driver::metrics::HeldBack;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::machine::{Event, Failure, Phase, Wanted};
-use crate::model::{Bytes, CellRecord, Instance};
+use crate::model::{CellRecord, Instance, LaunchOptions};
 
 /// Counts a launch until its result is in the inbox.
 struct Critical(Arc<Core>);
@@ -39,7 +39,7 @@ impl Core {
         if self.is_stopping() {
             return; // The intent is recorded: the next controller goes on from there.
         }
-        let (root_volume, priority, since) = {
+        let (options, priority, since) = {
             let slots = self.slots();
             let pod = slots.get(key).map(|slot| &slot.state.pod);
             let demand = match pod.map(|pod| &pod.wanted) {
@@ -48,7 +48,7 @@ impl Core {
                 | None => None,
             };
             (
-                demand.map_or(Bytes(0), |demand| demand.ephemeral_storage),
+                demand.map_or_else(LaunchOptions::default, |demand| demand.options.clone()),
                 demand.map_or(0, |demand| demand.priority),
                 pod.map_or(record.issued_at, |pod| pod.seen_at),
             )
@@ -68,7 +68,7 @@ impl Core {
         self.tasks.spawn(async move {
             let _critical = Critical(Arc::clone(&core));
             let attempt = record.attempt;
-            if let Some(result) = core.launch_in_turn(&candidate, &record, root_volume).await {
+            if let Some(result) = core.launch_in_turn(&candidate, &record, &options).await {
                 let result = result.map_err(Failure::from);
                 core.deliver(&candidate.key, Event::Launched { attempt, result });
             }
@@ -80,7 +80,7 @@ impl Core {
         self: &Arc<Self>,
         candidate: &Candidate,
         record: &CellRecord,
-        root_volume: Bytes,
+        options: &LaunchOptions,
     ) -> Option<Result<Instance>> {
         let offering = &record.offering;
         let mut is_repeated = false;
@@ -100,7 +100,7 @@ impl Core {
                         .ended(offering, began, Outcome::Other, self.clock.now());
                     return held_back;
                 }
-                let result = self.launch_one(record, root_volume).await;
+                let result = self.launch_one(record, options.clone()).await;
                 let now = self.clock.now();
                 let error = result.as_ref().err();
                 self.governor.answered(Class::Launch, began, now, error);

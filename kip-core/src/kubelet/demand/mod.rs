@@ -58,7 +58,8 @@ pub fn demand(pod: &Pod, config: &PodsConfig) -> Result<PodDemand, Refusal> {
     let mut demand = nothing(pod);
     demand.cpu = CpuMillis(totals.cpu_millis);
     demand.memory = Bytes(totals.memory);
-    demand.ephemeral_storage = Bytes(totals.ephemeral_storage.max(wishes.volume_size.unwrap_or(0)));
+    demand.options.ephemeral_storage = Bytes(totals.ephemeral_storage);
+    demand.options.volume_size = Bytes(wishes.volume_size.unwrap_or(0));
     demand.extended = totals.extended;
     demand.zones = selected.zones;
     demand.capacity_types = selected.capacity_types;
@@ -87,7 +88,7 @@ fn names_a_family(pattern: &str) -> bool {
 /// A demand that asks for nothing, for a pod that is refused but has a name.
 pub(crate) fn nothing(pod: &Pod) -> PodDemand {
     let mut demand = PodDemand::new(pod_ref(pod), CpuMillis(0), Bytes(0));
-    demand.labels = pod.metadata.labels.clone().unwrap_or_default();
+    demand.options.labels = pod.metadata.labels.clone().unwrap_or_default();
     demand
 }
 

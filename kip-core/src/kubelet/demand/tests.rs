@@ -115,7 +115,7 @@ fn graphics_cards_and_disk_are_asked_for_too() {
     let resources = json!({ "nvidia.com/gpu": "2", "ephemeral-storage": "3Gi", "example.com/none": "0" });
     let demand = read(&pod(json!({ "containers": [container(json!({}), resources)] })));
     assert_eq!(demand.extended, [("nvidia.com/gpu".to_owned(), 2)].into());
-    assert_eq!(demand.ephemeral_storage, Bytes::gib(3));
+    assert_eq!(demand.options.ephemeral_storage, Bytes::gib(3));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn annotations_of_the_old_kip_still_work_and_wrong_ones_say_so() {
     let demand = read(&annotated("pod.elotl.co/launch-type", "Spot"));
     assert_eq!(demand.capacity_types, [CapacityType::Spot].into());
     let demand = read(&annotated("pod.elotl.co/volume-size", "20Gi"));
-    assert_eq!(demand.ephemeral_storage, Bytes::gib(20));
+    assert_eq!(demand.options.volume_size, Bytes::gib(20));
     for (name, value) in [
         ("instance-type", "a b"),
         ("instance-type", "x"),

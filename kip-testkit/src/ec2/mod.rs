@@ -1,28 +1,24 @@
 //! An EC2 of one region over real HTTP: stateful, and failing when told to, as the real one does without being told.
 
-pub(crate) mod state;
-pub(crate) mod wire;
+mod state;
+mod wire;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::Result;
 use axum::body::{Body, Bytes};
 use axum::extract::State as Extract;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Form, Router};
 use futures::stream;
-use kip_aws::{AwsCloud, AwsConfig, AwsCredentials};
-use kip_core::ids::{InstanceType, OfferingId, Zone};
-use kip_core::model::{Architecture, CapacityType, CpuMillis, Offering, Price};
 
-use state::State;
-use wire::Params;
+pub use state::{Answer, Machine, State};
+pub use wire::Params;
 
 /// What goes wrong with a call.
 #[derive(Clone, Debug)]
-pub(crate) enum Fault {
+pub enum Ec2Fault {
     /// It is refused with this code and HTTP status, and does nothing.
     Refused(&'static str, u16),
     /// It is done, and the connection breaks before the answer is whole.
@@ -34,17 +30,18 @@ pub(crate) enum Fault {
 }
 
 /// A call that arrived: action and parameters.
-pub(crate) type Call = (String, Params);
+pub type Call = (String, Params);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    faults: Mutex<Vec<(&'static str, VecDeque<Fault>)>>,
+    faults: Mutex<Vec<(&'static str, VecDeque<Ec2Fault>)>>,
     calls: Mutex<Vec<Call>>,
 }
 
 /// An EC2 that is served until it is dropped.
-pub(crate) struct FakeEc2 {
+#[derive(Debug)]
+pub struct FakeEc2 {
     shared: Arc<Shared>,
     url: String,
     serving: tokio::task::JoinHandle<()>,
@@ -52,7 +49,10 @@ pub(crate) struct FakeEc2 {
 
 impl FakeEc2 {
     /// Serves an EC2 with two zones, three subnets, three types and an image for each architecture.
-    pub(crate) async fn start() -> Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no port on loopback.
+    pub async fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -64,18 +64,18 @@ impl FakeEc2 {
     }
 
     /// What it knows, to be changed.
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the next calls of an action go wrong, one after the other.
-    pub(crate) fn fail(&self, action: &'static str, faults: impl IntoIterator<Item = Fault>) {
+    pub fn fail(&self, action: &'static str, faults: impl IntoIterator<Item = Ec2Fault>) {
         let mut all = self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
         all.push((action, faults.into_iter().collect()));
     }
 
     /// The parameters of all calls of an action so far.
-    pub(crate) fn calls(&self, action: &str) -> Vec<Params> {
+    pub fn calls(&self, action: &str) -> Vec<Params> {
         let calls = self.shared.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls
             .iter()
@@ -84,24 +84,9 @@ impl FakeEc2 {
             .collect()
     }
 
-    /// A configuration that leads here.
-    pub(crate) fn config(&self) -> AwsConfig {
-        let mut config = AwsConfig::default();
-        config.region = Some("us-east-1".into());
-        config.credentials = Some(AwsCredentials {
-            access_key_id: "AKIATEST".to_owned().into(),
-            secret_access_key: "secret".to_owned().into(),
-        });
-        config.endpoint_url = Some(self.url.clone());
-        config.vpc_id = Some("vpc-1".into());
-        config.images.ids = vec!["ami-0amd".into(), "ami-0arm".into()];
-        config.list_lag = std::time::Duration::ZERO;
-        config
-    }
-
-    /// A cloud on it.
-    pub(crate) async fn open(&self, config: AwsConfig) -> kip_core::Result<AwsCloud> {
-        AwsCloud::builder(config).offerings(offerings()).open().await
+    /// Where it is served.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 }
 
@@ -109,38 +94,6 @@ impl Drop for FakeEc2 {
     fn drop(&mut self) {
         self.serving.abort();
     }
-}
-
-/// The id of an offering.
-pub(crate) fn offering(instance_type: &str, zone: &str, capacity_type: CapacityType) -> OfferingId {
-    OfferingId {
-        instance_type: InstanceType::new(instance_type),
-        zone: Zone::new(zone),
-        capacity_type,
-    }
-}
-
-/// What the fake sells, in three zones, of which one has no subnet.
-pub(crate) fn offerings() -> Vec<Offering> {
-    let mut all = Vec::new();
-    for (instance_type, architecture, price) in [
-        ("t3.small", Architecture::Amd64, 20),
-        ("c7i.large", Architecture::Amd64, 90),
-        ("t4g.small", Architecture::Arm64, 17),
-    ] {
-        for zone in ["us-east-1a", "us-east-1b", "us-east-1f"] {
-            for (capacity_type, part) in [(CapacityType::OnDemand, 3), (CapacityType::Spot, 1)] {
-                all.push(Offering::new(
-                    offering(instance_type, zone, capacity_type),
-                    architecture,
-                    CpuMillis(2000),
-                    kip_core::model::Bytes::gib(2),
-                    Price(price * part),
-                ));
-            }
-        }
-    }
-    all
 }
 
 async fn answer(
@@ -171,8 +124,8 @@ async fn answer(
             .find_map(|(_, left)| left.pop_front())
     };
     match fault {
-        Some(Fault::Refused(code, status)) => return refusal(code, "as the test asked", status),
-        Some(Fault::LostCall) => return broken(),
+        Some(Ec2Fault::Refused(code, status)) => return refusal(code, "as the test asked", status),
+        Some(Ec2Fault::LostCall) => return broken(),
         _ => {}
     }
     let answer = shared
@@ -181,8 +134,8 @@ async fn answer(
         .unwrap_or_else(PoisonError::into_inner)
         .call(&action, &params);
     match (fault, answer) {
-        (Some(Fault::LostReply), _) => broken(),
-        (Some(Fault::Silence), _) => std::future::pending().await,
+        (Some(Ec2Fault::LostReply), _) => broken(),
+        (Some(Ec2Fault::Silence), _) => std::future::pending().await,
         (_, Ok(inner)) => ([("content-type", "text/xml")], wire::answer(&action, &inner)).into_response(),
         // No capacity comes with status 500, as from the real one.
         (_, Err((code, message))) => {

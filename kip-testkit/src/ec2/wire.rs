@@ -5,23 +5,23 @@ use std::fmt::Write as _;
 
 /// The parameters of a call, by their flat names such as `Filter.1.Value.2`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Params(pub BTreeMap<String, String>);
+pub struct Params(pub BTreeMap<String, String>);
 
 impl Params {
     /// One parameter.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
     /// The values of a list: `name.1`, `name.2`, ...
-    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+    pub fn list(&self, name: &str) -> Vec<String> {
         (1..)
             .map_while(|i| self.get(&format!("{name}.{i}")).map(str::to_owned))
             .collect()
     }
 
     /// The prefixes of a list of structures: `name.1.`, `name.2.`, ...
-    pub(crate) fn items(&self, name: &str) -> Vec<String> {
+    pub fn items(&self, name: &str) -> Vec<String> {
         (1..)
             .map(|i| format!("{name}.{i}."))
             .take_while(|prefix| self.0.keys().any(|key| key.starts_with(prefix.as_str())))
@@ -29,7 +29,7 @@ impl Params {
     }
 
     /// The tags of one resource type.
-    pub(crate) fn tags(&self, resource: &str) -> BTreeMap<String, String> {
+    pub fn tags(&self, resource: &str) -> BTreeMap<String, String> {
         let mut tags = BTreeMap::new();
         for specification in self.items("TagSpecification") {
             if self.get(&format!("{specification}ResourceType")) == Some(resource) {
@@ -43,7 +43,7 @@ impl Params {
     }
 
     /// The filters: name and accepted patterns.
-    pub(crate) fn filters(&self) -> Vec<(String, Vec<String>)> {
+    pub fn filters(&self) -> Vec<(String, Vec<String>)> {
         self.items("Filter")
             .iter()
             .map(|prefix| {
@@ -55,7 +55,7 @@ impl Params {
 }
 
 /// Whether a value matches a pattern of a filter: `*` any text, `?` any character, `\` takes the next literally.
-pub(crate) fn matches(pattern: &str, value: &str) -> bool {
+pub(super) fn matches(pattern: &str, value: &str) -> bool {
     fn at(pattern: &[char], value: &[char]) -> bool {
         match pattern {
             [] => value.is_empty(),
@@ -71,7 +71,7 @@ pub(crate) fn matches(pattern: &str, value: &str) -> bool {
 }
 
 /// An element around escaped text.
-pub(crate) fn element(name: &str, text: &str) -> String {
+pub(super) fn element(name: &str, text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -85,12 +85,12 @@ pub(crate) fn element(name: &str, text: &str) -> String {
 }
 
 /// An element around elements.
-pub(crate) fn wrap(name: &str, inner: &str) -> String {
+pub(super) fn wrap(name: &str, inner: &str) -> String {
     format!("<{name}>{inner}</{name}>")
 }
 
 /// A set: its items in an element.
-pub(crate) fn set(name: &str, items: impl IntoIterator<Item = String>) -> String {
+pub(super) fn set(name: &str, items: impl IntoIterator<Item = String>) -> String {
     let mut inner = String::new();
     for item in items {
         let _ = write!(inner, "<item>{item}</item>");
@@ -99,14 +99,14 @@ pub(crate) fn set(name: &str, items: impl IntoIterator<Item = String>) -> String
 }
 
 /// A whole answer.
-pub(crate) fn answer(action: &str, inner: &str) -> String {
+pub(super) fn answer(action: &str, inner: &str) -> String {
     format!(
         "<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>req-1</requestId>{inner}</{action}Response>"
     )
 }
 
 /// The answer that refuses.
-pub(crate) fn refusal(code: &str, message: &str) -> String {
+pub(super) fn refusal(code: &str, message: &str) -> String {
     let error = wrap("Error", &(element("Code", code) + &element("Message", message)));
     wrap(
         "Response",

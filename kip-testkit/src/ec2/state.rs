@@ -6,41 +6,41 @@ use std::time::{Duration, Instant};
 use super::wire::{self, Params, element, set, wrap};
 
 /// An answer: the XML, or the code and sentence that refuse.
-pub(crate) type Answer = Result<String, (String, String)>;
+pub type Answer = Result<String, (String, String)>;
 
 /// Everything there is.
 #[derive(Debug)]
-pub(crate) struct State {
+pub struct State {
     /// Types that are sold, and their architecture.
-    pub(crate) types: BTreeMap<String, &'static str>,
+    pub types: BTreeMap<String, &'static str>,
     /// Zone and free addresses of each subnet.
-    pub(crate) subnets: BTreeMap<String, (String, i64)>,
+    pub subnets: BTreeMap<String, (String, i64)>,
     /// Architecture and creation date of each image.
-    pub(crate) images: BTreeMap<String, (&'static str, &'static str)>,
+    pub images: BTreeMap<String, (&'static str, &'static str)>,
     /// How many more of a type can be launched in a zone.
-    pub(crate) capacity: BTreeMap<(String, String), u32>,
+    pub capacity: BTreeMap<(String, String), u32>,
     /// How many instances the account may have.
-    pub(crate) quota: usize,
+    pub quota: usize,
     /// How long what was launched stays unknown to the other calls.
-    pub(crate) lag: Duration,
+    pub lag: Duration,
     /// How long instances stay pending; None is for ever.
-    pub(crate) boot: Option<Duration>,
+    pub boot: Option<Duration>,
     /// How long instances take to shut down.
-    pub(crate) shutdown: Duration,
+    pub shutdown: Duration,
     /// Instances a page of DescribeInstances.
-    pub(crate) page: usize,
+    pub page: usize,
     /// By id.
-    pub(crate) instances: BTreeMap<String, Machine>,
+    pub instances: BTreeMap<String, Machine>,
     made: u64,
 }
 
 /// One instance.
 #[derive(Clone, Debug)]
-pub(crate) struct Machine {
+pub struct Machine {
     /// What it was launched with.
-    pub(crate) params: Params,
+    pub params: Params,
     /// Why it ended, when it ended by itself.
-    pub(crate) reason: Option<(String, String)>,
+    pub reason: Option<(String, String)>,
     zone: String,
     born: Instant,
     end: Option<Instant>,
@@ -83,7 +83,7 @@ impl Default for State {
 
 impl State {
     /// Answers a call.
-    pub(crate) fn call(&mut self, action: &str, params: &Params) -> Answer {
+    pub fn call(&mut self, action: &str, params: &Params) -> Answer {
         match action {
             "RunInstances" => self.run(params),
             "TerminateInstances" => self.terminate(params),
@@ -331,7 +331,7 @@ impl State {
     }
 
     /// The tags of all instances that are not terminated.
-    pub(crate) fn alive(&self) -> Vec<BTreeMap<String, String>> {
+    pub fn alive(&self) -> Vec<BTreeMap<String, String>> {
         self.instances
             .values()
             .filter(|machine| self.state_of(machine) != "terminated")
@@ -340,7 +340,7 @@ impl State {
     }
 
     /// Ends an instance by itself.
-    pub(crate) fn end(&mut self, id: &str, code: &str, message: &str) {
+    pub fn end(&mut self, id: &str, code: &str, message: &str) {
         if let Some(machine) = self.instances.get_mut(id) {
             machine.end = Some(Instant::now());
             machine.reason = Some((code.to_owned(), message.to_owned()));
