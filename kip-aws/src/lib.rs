@@ -23,6 +23,7 @@ pub mod catalogue;
 mod config;
 mod errors;
 mod images;
+mod labels;
 mod launch;
 mod observe;
 mod provider;
@@ -30,8 +31,10 @@ mod routes;
 mod sold;
 mod subnets;
 mod tags;
+mod terminate;
 #[cfg(test)]
 mod testing;
+mod volumes;
 mod young;
 
 pub use builder::AwsBuilder;
