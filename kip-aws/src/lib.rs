@@ -22,6 +22,7 @@ mod builder;
 pub mod catalogue;
 mod config;
 mod errors;
+mod http;
 mod images;
 mod launch;
 mod observe;
