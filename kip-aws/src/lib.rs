@@ -22,6 +22,7 @@ mod builder;
 pub mod catalogue;
 mod config;
 mod errors;
+mod http;
 mod images;
 mod labels;
 mod launch;
@@ -34,6 +35,7 @@ mod tags;
 mod terminate;
 #[cfg(test)]
 mod testing;
+mod user_data;
 mod volumes;
 mod young;
 
@@ -41,3 +43,4 @@ pub use builder::AwsBuilder;
 pub use config::{AwsConfig, AwsCredentials, CpuCredits, PublicAddress};
 pub use images::ImageSpec;
 pub use provider::AwsCloud;
+pub use user_data::user_data_len;
