@@ -146,6 +146,7 @@ mod tests {
             id: id.into(),
             root_device: "/dev/xvda".into(),
             root_gib: 8,
+            kept_volumes: Vec::new(),
         }
     }
 
