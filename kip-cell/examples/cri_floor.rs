@@ -303,6 +303,7 @@ impl Certs {
             runtime_socket: socket.to_string_lossy().into_owned(),
             state_dir: state_dir.to_string_lossy().into_owned(),
             cgroup_parent: String::new(),
+            metadata: None,
         })
     }
 

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kip_cell_api::BootConfig;
 use kip_cell_api::v1::cell_server::CellServer;
+use kip_cell_api::{BootConfig, MetadataService};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::cri::{self, Runtime};
 use crate::host::Host;
 use crate::logs;
+use crate::metadata;
 use crate::reconcile::{Handle, Message, Reconciler, Setup};
 use crate::server::{CellService, TlsError, incoming, server_config};
 
@@ -65,6 +66,7 @@ pub struct Agent {
     runtime: Runtime,
     host: Host,
     cell: String,
+    metadata: Option<MetadataService>,
 }
 
 impl Agent {
@@ -104,6 +106,7 @@ impl Agent {
             runtime,
             host,
             cell: config.cell.clone(),
+            metadata: config.metadata.clone(),
         })
     }
 
@@ -127,12 +130,14 @@ impl Agent {
             runtime,
             host,
             cell,
+            metadata,
         } = self;
         tracing::info!(%address, cell, boot_id = host.boot_id, "the agent listens");
         let messages = handle.messages.clone();
         let tasks = [
             tokio::spawn(reconciler.run()),
-            tokio::spawn(forward_runtime_events(runtime.clone(), messages)),
+            tokio::spawn(forward_runtime_events(runtime.clone(), messages.clone())),
+            tokio::spawn(forward_notices(metadata, messages)),
             tokio::spawn(logs::rotate(runtime.clone(), handle.view.clone())),
         ];
         let service = CellService::new(handle, runtime, host, cell);
@@ -159,6 +164,21 @@ async fn forward_runtime_events(runtime: Runtime, messages: mpsc::Sender<Message
     let forwarding = async {
         while let Some(event) = events.recv().await {
             if messages.send(Message::Runtime(event)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(watching, forwarding);
+}
+
+/// Tells the reconciler what the cloud announces about the instance, where there is a cloud to ask.
+async fn forward_notices(service: Option<MetadataService>, messages: mpsc::Sender<Message>) {
+    let Some(service) = service else { return };
+    let (sender, mut notices) = mpsc::channel(1);
+    let watching = metadata::watch(service, metadata::Pace::default(), sender);
+    let forwarding = async {
+        while let Some(notices) = notices.recv().await {
+            if messages.send(Message::Notices(notices)).await.is_err() {
                 return;
             }
         }

@@ -13,6 +13,7 @@ mod boot;
 pub mod cri;
 mod host;
 mod logs;
+mod metadata;
 mod pod;
 mod probes;
 mod reconcile;

@@ -50,6 +50,7 @@ impl Reconciler {
                 self.mem.busy.remove(&op);
                 self.done(done, now);
             }
+            Message::Notices(notices) => self.notices = notices,
             Message::Probe(report) => self.probed(report, now),
             Message::Saved { version, result } => self.saved(version, result),
         }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use kip_cell_api::v1::{Pod, StatusSnapshot};
+use kip_cell_api::v1::{InstanceNotice, Pod, StatusSnapshot};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -113,6 +113,8 @@ pub(crate) struct Reconciler {
     work: HashMap<Op, AbortHandle>,
     deadlines: HashMap<String, watch::Sender<Timestamp>>,
     probes: BTreeMap<(String, probes::Kind), AbortHandle>,
+    /// What the cloud announces about the instance.
+    notices: Vec<InstanceNotice>,
     publisher: Publisher,
     saved: Saved,
     released: bool,
@@ -165,6 +167,7 @@ impl Reconciler {
             work: HashMap::new(),
             deadlines: HashMap::new(),
             probes: BTreeMap::new(),
+            notices: Vec::new(),
             publisher,
             refused: record.refused.iter().cloned().collect(),
             saved: Saved::loaded(record),
