@@ -18,6 +18,7 @@ use crate::api::Api;
 use crate::catalogue::Catalogue;
 use crate::config::AwsConfig;
 use crate::images;
+use crate::interruption::{Feed, Queue};
 use crate::provider::AwsCloud;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
@@ -26,7 +27,7 @@ use crate::subnets::Subnets;
 pub(crate) const START: &str = "open EC2";
 
 /// How long finding a server may take.
-const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+pub(crate) const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Opens EC2. Made by [`AwsCloud::builder`].
 #[derive(Clone, Debug)]
@@ -44,6 +45,7 @@ pub(crate) struct Opened {
     pub(crate) subnets: Subnets,
     pub(crate) images: BTreeMap<Architecture, images::BootImage>,
     pub(crate) sold: Sold,
+    pub(crate) feed: Option<Feed>,
 }
 
 impl AwsBuilder {
@@ -80,6 +82,10 @@ impl AwsBuilder {
             Error::new(ErrorKind::ConfigInvalid, START, message)
         })?;
         check_credentials(&sdk).await?;
+        let feed = match &self.config.interruption_queue {
+            Some(queue) => Some(Feed::new(Queue::open(&sdk, &self.config, queue).await?)),
+            None => None,
+        };
         let api = Api::new(client(&sdk, &self.config));
         let in_region = |error: Error| error.with_context("region", &region);
         let subnets = Subnets::find(api.clone(), &self.config)
@@ -107,6 +113,7 @@ impl AwsBuilder {
             subnets,
             images,
             sold,
+            feed,
         }))
     }
 }

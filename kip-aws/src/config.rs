@@ -9,6 +9,7 @@ use kip_core::model::Bytes;
 use secrecy::SecretString;
 
 use crate::images::ImageSpec;
+use crate::interruption;
 use crate::tags;
 
 /// How Kip uses EC2. [`AwsConfig::default`] with a boot image is enough where the region is known from the environment.
@@ -43,6 +44,8 @@ pub struct AwsConfig {
     pub tags: BTreeMap<String, String>,
     /// Part of the instances' `Name`, for people. Default none.
     pub nametag: Option<String>,
+    /// Name or URL of an SQS queue in which EventBridge tells of interruptions. Default none: the agents alone notice them.
+    pub interruption_queue: Option<String>,
     /// How long DescribeInstances may not show what RunInstances made. AWS states no figure; default 30 s, well above what is seen.
     pub list_lag: Duration,
     /// How long one call may take before its outcome counts as unknown. Default 30 s.
@@ -103,6 +106,7 @@ impl Default for AwsConfig {
             cpu_credits: CpuCredits::default(),
             tags: BTreeMap::new(),
             nametag: None,
+            interruption_queue: None,
             list_lag: Duration::from_secs(30),
             call_timeout: Duration::from_secs(30),
         }
@@ -126,6 +130,11 @@ impl AwsConfig {
             problems.push(format!(
                 "endpoint_url: `{url}` must begin with https:// or http://"
             ));
+        }
+        if let Some(queue) = &self.interruption_queue
+            && let Err(reason) = interruption::check(queue)
+        {
+            problems.push(format!("interruption_queue: {reason}"));
         }
         let ids = [
             ("vpc_id", "vpc-", self.vpc_id.as_slice()),
@@ -173,6 +182,7 @@ mod tests {
     fn every_problem_is_told_at_once_with_its_field() {
         let config = AwsConfig {
             endpoint_url: Some("ec2.example".into()),
+            interruption_queue: Some("arn:aws:sqs:x".into()),
             vpc_id: Some("subnet-1".into()),
             subnet_ids: vec!["vpc-1".into()],
             security_group_ids: vec!["default".into()],
@@ -187,6 +197,7 @@ mod tests {
             "subnet_ids:",
             "security_group_ids:",
             "tags:",
+            "interruption_queue:",
         ] {
             assert!(
                 problems.iter().any(|problem| problem.starts_with(field)),

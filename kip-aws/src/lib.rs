@@ -23,6 +23,7 @@ pub mod catalogue;
 mod config;
 mod errors;
 mod images;
+mod interruption;
 mod launch;
 mod observe;
 mod provider;

@@ -11,7 +11,8 @@ use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::ids::InstanceId;
 use kip_core::model::{Architecture, CapacityType, Instance, InstancePhase, Offering};
 use kip_core::provider::{
-    Capabilities, CloudProvider, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo, UserData,
+    Capabilities, CloudProvider, InterruptionFeed, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo,
+    UserData,
 };
 
 use crate::api::{self, Api, Refusal};
@@ -19,6 +20,7 @@ use crate::batch::Batcher;
 use crate::builder::{AwsBuilder, Opened};
 use crate::config::AwsConfig;
 use crate::images::BootImage;
+use crate::interruption::Feed;
 use crate::routes::{Route, Routes};
 use crate::sold::Sold;
 use crate::subnets::Subnets;
@@ -42,6 +44,7 @@ struct Inner {
     subnets: Subnets,
     images: BTreeMap<Architecture, BootImage>,
     sold: Sold,
+    feed: Option<Feed>,
     routes: Routes,
     young: Young,
     describing: Batcher<Instance>,
@@ -61,6 +64,8 @@ impl AwsCloud {
         capabilities.capacity_types = BTreeSet::from([CapacityType::OnDemand, CapacityType::Spot]);
         capabilities.list_lag = opened.config.list_lag;
         capabilities.user_data_max_bytes = UserData::MAX_BYTES;
+        // Without a queue the agents tell of interruptions: that is not the provider's power.
+        capabilities.interruption_notices = opened.feed.is_some();
         let (describes, terminates) = (opened.api.clone(), opened.api.clone());
         Self(Arc::new(Inner {
             info: ProviderInfo::new("aws", opened.region, capabilities),
@@ -72,6 +77,7 @@ impl AwsCloud {
             subnets: opened.subnets,
             images: opened.images,
             sold: opened.sold,
+            feed: opened.feed,
             routes: Routes::default(),
         }))
     }
@@ -270,6 +276,10 @@ impl CloudProvider for AwsCloud {
 
     async fn offerings(&self, _query: &OfferingQuery) -> Result<Vec<Offering>> {
         Ok(self.0.sold.list().offerings().cloned().collect())
+    }
+
+    fn interruptions(&self) -> Option<&dyn InterruptionFeed> {
+        self.0.feed.as_ref().map(|feed| feed as &dyn InterruptionFeed)
     }
 }
 

@@ -11,6 +11,7 @@ use kip_cell_api::{BootConfig, MetadataService};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::credentials::CredentialProviders;
 use crate::cri::{self, Runtime};
 use crate::host::Host;
 use crate::logs;
@@ -70,11 +71,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Loads the stored state and binds the listening socket. The runtime need not answer yet.
+    /// Loads the stored state and binds the listening socket. The runtime need not answer yet. `providers` are asked for images that no
+    /// pull secret covers.
     ///
     /// # Errors
     /// Unusable certificates, a taken address, an unusable state folder.
-    pub async fn bind(config: &BootConfig) -> Result<Self, AgentError> {
+    pub async fn bind(config: &BootConfig, providers: CredentialProviders) -> Result<Self, AgentError> {
         let started_at = Timestamp::now();
         let tls = server_config(config)?;
         let listen_error = |source| AgentError::Listen {
@@ -91,6 +93,7 @@ impl Agent {
             state_dir: PathBuf::from(&config.state_dir),
             cgroup_parent: config.cgroup_parent.clone(),
             pod_uid: config.pod_uid.clone(),
+            providers,
         };
         let (reconciler, handle) =
             Reconciler::new(setup, started_at).map_err(|source| AgentError::State {

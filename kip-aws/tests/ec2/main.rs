@@ -4,5 +4,6 @@ mod behaviour;
 mod conformance;
 mod driver;
 mod fake;
+mod interruption;
 mod moto;
 mod wire;

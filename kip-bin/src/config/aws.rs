@@ -28,6 +28,8 @@ pub(crate) struct Aws {
     pub(super) subnet_ids: Vec<String>,
     #[serde(rename = "endpointURL", skip_serializing_if = "Option::is_none")]
     pub(super) endpoint_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) interruption_queue: Option<String>,
 }
 
 /// Reads the section.
@@ -51,6 +53,7 @@ pub(super) fn read(section: Section<'_>) -> Aws {
         subnet_id: section.text("subnetID"),
         subnet_ids: section.texts("subnetIDs"),
         endpoint_url: section.text("endpointURL"),
+        interruption_queue: section.text("interruptionQueue"),
     };
     for (present, other, absent) in [
         ("accessKeyID", "secretAccessKey", aws.secret_access_key.is_none()),
@@ -91,9 +94,10 @@ mod ec2 {
     use crate::config::document::Findings;
 
     /// Where a user writes what is a field of [`AwsConfig`].
-    const PATHS: [(&str, &str); 5] = [
+    const PATHS: [(&str, &str); 6] = [
         ("images", "cells.bootImageSpec"),
         ("endpoint_url", "cloud.aws.endpointURL"),
+        ("interruption_queue", "cloud.aws.interruptionQueue"),
         ("vpc_id", "cloud.aws.vpcID"),
         ("subnet_ids", "cloud.aws.subnetIDs"),
         ("security_group_ids", "cells.extraSecurityGroups"),
@@ -147,6 +151,7 @@ mod ec2 {
                 _ => None,
             };
             config.endpoint_url.clone_from(&self.endpoint_url);
+            config.interruption_queue.clone_from(&self.interruption_queue);
             config.vpc_id.clone_from(&self.vpc_id);
             config.subnet_ids = self.subnet_id.iter().chain(&self.subnet_ids).cloned().collect();
             // A specification that cannot be read was refused when the file was.
@@ -210,7 +215,7 @@ cells:
     fn every_mistake_is_told_where_it_was_written() {
         let found = problems(
             "
-cloud: {aws: {region: moon, accessKeyID: a, vpcID: x, subnetIDs: [y], endpointURL: z, insecureTLSSkipVerify: true}}
+cloud: {aws: {region: moon, accessKeyID: a, vpcID: x, subnetIDs: [y], endpointURL: z, interruptionQueue: a b, insecureTLSSkipVerify: true}}
 cells: {bootImageSpec: {imageIDs: ami-1}, extraSecurityGroups: [default]}
 ",
         );
@@ -221,6 +226,7 @@ cells: {bootImageSpec: {imageIDs: ami-1}, extraSecurityGroups: [default]}
             "cloud.aws.vpcID:",
             "cloud.aws.subnetIDs:",
             "cloud.aws.endpointURL:",
+            "cloud.aws.interruptionQueue:",
             "cells.extraSecurityGroups:",
         ] {
             assert!(

@@ -29,6 +29,10 @@ impl Reconciler {
                 self.events
                     .normal(now, &container, "Pulling", format!("Pulling image \"{image}\""));
             }
+            Message::NoCredentials { container, problem } => {
+                self.events
+                    .warning(now, &container, "FailedImageCredentialProvider", problem);
+            }
             Message::Created { container } => {
                 self.events.normal(
                     now,

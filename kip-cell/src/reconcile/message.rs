@@ -55,6 +55,11 @@ pub(crate) enum Message {
         container: String,
         image: String,
     },
+    /// A credential provider could not tell the login for a container's image.
+    NoCredentials {
+        container: String,
+        problem: String,
+    },
     Created {
         container: String,
     },

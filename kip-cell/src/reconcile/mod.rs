@@ -30,6 +30,7 @@ use tokio::time::Instant;
 
 pub(crate) use message::{Message, Refusal};
 
+use crate::credentials::CredentialProviders;
 use crate::cri::Runtime;
 use crate::host::Host;
 use crate::pod::decide::{Plan, decide};
@@ -74,6 +75,8 @@ pub(crate) struct Setup {
     pub(crate) cgroup_parent: String,
     /// The only pod the agent takes; empty: any.
     pub(crate) pod_uid: String,
+    /// Who gives logins for images that no pull secret covers.
+    pub(crate) providers: CredentialProviders,
 }
 
 /// The desired pod and all that hangs on it.
@@ -253,6 +256,7 @@ impl Reconciler {
             folders: held.folders.clone(),
             pod: held.pod.clone(),
             messages: self.messages.clone(),
+            providers: self.setup.providers.clone(),
         })
     }
 
