@@ -6,6 +6,7 @@
 
 mod certs;
 mod images;
+pub(crate) mod imds;
 
 use std::error::Error as _;
 use std::fs;
