@@ -15,7 +15,8 @@ use kip_core::model::{Architecture, Offering};
 use secrecy::ExposeSecret as _;
 
 use crate::api::Api;
-use crate::catalogue::Catalogue;
+use crate::api::limit::LimitedAnswers;
+use crate::catalogue::{Catalogue, LiveSource, Refreshing};
 use crate::config::AwsConfig;
 use crate::images;
 use crate::provider::AwsCloud;
@@ -44,6 +45,7 @@ pub(crate) struct Opened {
     pub(crate) subnets: Subnets,
     pub(crate) images: BTreeMap<Architecture, images::BootImage>,
     pub(crate) sold: Sold,
+    pub(crate) refreshing: Option<Refreshing>,
 }
 
 impl AwsBuilder {
@@ -51,8 +53,8 @@ impl AwsBuilder {
         Self { config, source: None }
     }
 
-    /// Sells what a catalogue knows, which somebody else keeps up to date. Default: what is compiled in about the region. What has no subnet
-    /// or no boot image is left out.
+    /// Sells what a catalogue knows, which somebody else keeps up to date. Default: what is compiled in about the region, replaced by what EC2
+    /// says as often as [`AwsConfig::refresh`]. What has no subnet or no boot image is left out.
     #[must_use]
     pub fn catalogue(mut self, catalogue: Arc<Catalogue>) -> Self {
         self.source = Some(Source::Catalogue(catalogue));
@@ -74,12 +76,7 @@ impl AwsBuilder {
     /// allow the calls; `Unavailable` and `Timeout` when EC2 cannot be reached.
     pub async fn open(self) -> Result<AwsCloud> {
         self.config.validated()?;
-        let sdk = sdk_config(&self.config).await;
-        let region = sdk.region().map(Region::to_string).ok_or_else(|| {
-            let message = "region: no region is known: set `cloud.aws.region` or AWS_REGION";
-            Error::new(ErrorKind::ConfigInvalid, START, message)
-        })?;
-        check_credentials(&sdk).await?;
+        let (sdk, region) = connect(&self.config).await?;
         let api = Api::new(client(&sdk, &self.config));
         let in_region = |error: Error| error.with_context("region", &region);
         let subnets = Subnets::find(api.clone(), &self.config)
@@ -88,9 +85,14 @@ impl AwsBuilder {
         let images = images::resolve(&api, &self.config.images)
             .await
             .map_err(in_region)?;
-        let source = match self.source {
-            Some(source) => source,
-            None => Source::Catalogue(Arc::new(seeded(&region)?)),
+        let (source, refreshing) = match self.source {
+            Some(source) => (source, None),
+            None => {
+                let catalogue = Arc::new(seeded(&region)?);
+                let live = LiveSource::new(&sdk, &region, &self.config);
+                let refreshing = Refreshing::start(Arc::clone(&catalogue), &live, self.config.refresh);
+                (Source::Catalogue(catalogue), Some(refreshing))
+            }
         };
         let sold = Sold::new(source, subnets.zones(), images.keys().copied().collect());
         if sold.list().offerings().next().is_none() {
@@ -107,6 +109,7 @@ impl AwsBuilder {
             subnets,
             images,
             sold,
+            refreshing,
         }))
     }
 }
@@ -121,6 +124,20 @@ fn seeded(region: &str) -> Result<Catalogue> {
         .with_context("region", region)
         .with_source(source)
     })
+}
+
+/// The SDK's configuration, with credentials in it, and the region.
+///
+/// # Errors
+/// `ConfigInvalid` without a region, `Unauthenticated` without credentials.
+pub(crate) async fn connect(config: &AwsConfig) -> Result<(SdkConfig, String)> {
+    let sdk = sdk_config(config).await;
+    let region = sdk.region().map(Region::to_string).ok_or_else(|| {
+        let message = "region: no region is known: set `cloud.aws.region` or AWS_REGION";
+        Error::new(ErrorKind::ConfigInvalid, START, message)
+    })?;
+    check_credentials(&sdk).await?;
+    Ok((sdk, region))
 }
 
 async fn sdk_config(config: &AwsConfig) -> SdkConfig {
@@ -157,15 +174,41 @@ async fn check_credentials(sdk: &SdkConfig) -> Result<()> {
 
 /// A client that asks each question once: whoever asks knows whether to ask again, and for RunInstances the SDK does not.
 fn client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .operation_timeout(config.call_timeout)
-        .build();
-    let mut builder = aws_sdk_ec2::config::Builder::from(sdk)
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts);
+    Client::from_conf(ec2(sdk, config).retry_config(RetryConfig::disabled()).build())
+}
+
+/// A client for long answers that change nothing: it asks up to three times for a page, and takes no answer that is too large.
+pub(crate) fn reading_client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
+    let builder = ec2(sdk, config)
+        .retry_config(RetryConfig::standard())
+        .interceptor(LimitedAnswers);
+    Client::from_conf(builder.build())
+}
+
+/// The same for the Price List API.
+pub(crate) fn pricing_client(sdk: &SdkConfig, region: &str, config: &AwsConfig) -> aws_sdk_pricing::Client {
+    let mut builder = aws_sdk_pricing::config::Builder::from(sdk)
+        .region(Region::new(region.to_owned()))
+        .retry_config(RetryConfig::standard())
+        .timeout_config(timeouts(config))
+        .interceptor(LimitedAnswers);
+    if let Some(url) = &config.pricing_endpoint_url {
+        builder = builder.endpoint_url(url);
+    }
+    aws_sdk_pricing::Client::from_conf(builder.build())
+}
+
+fn ec2(sdk: &SdkConfig, config: &AwsConfig) -> aws_sdk_ec2::config::Builder {
+    let mut builder = aws_sdk_ec2::config::Builder::from(sdk).timeout_config(timeouts(config));
     if let Some(url) = &config.endpoint_url {
         builder = builder.endpoint_url(url);
     }
-    Client::from_conf(builder.build())
+    builder
+}
+
+fn timeouts(config: &AwsConfig) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_timeout(config.call_timeout)
+        .build()
 }

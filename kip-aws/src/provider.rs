@@ -17,6 +17,7 @@ use kip_core::provider::{
 use crate::api::{self, Api, Refusal};
 use crate::batch::Batcher;
 use crate::builder::{AwsBuilder, Opened};
+use crate::catalogue::{Catalogue, PartState, Refreshing};
 use crate::config::AwsConfig;
 use crate::images::BootImage;
 use crate::routes::{Route, Routes};
@@ -25,7 +26,8 @@ use crate::subnets::Subnets;
 use crate::young::Young;
 use crate::{launch, observe, tags};
 
-/// EC2 in one region as a cloud. Clones share everything; nothing in EC2 ends with the last one.
+/// EC2 in one region as a cloud. Clones share everything; nothing in EC2 ends with the last one, only what
+/// keeps the catalogue fresh does.
 ///
 /// - **Launch** is one RunInstances call with the launch token as client token. A repeat whose subnet or image would be another one now is
 ///   known by a tag and answered with the first instance.
@@ -42,6 +44,7 @@ struct Inner {
     subnets: Subnets,
     images: BTreeMap<Architecture, BootImage>,
     sold: Sold,
+    refreshing: Option<Refreshing>,
     routes: Routes,
     young: Young,
     describing: Batcher<Instance>,
@@ -52,6 +55,20 @@ impl AwsCloud {
     /// Begins to open EC2.
     pub fn builder(config: AwsConfig) -> AwsBuilder {
         AwsBuilder::new(config)
+    }
+
+    /// The catalogue that this cloud keeps fresh by itself; None when catalogue or offerings were given to it.
+    pub fn catalogue(&self) -> Option<&Arc<Catalogue>> {
+        self.0.refreshing.as_ref().map(Refreshing::catalogue)
+    }
+
+    /// How fresh each part of that catalogue is; empty when there is none.
+    pub fn catalogue_parts(&self) -> Vec<PartState> {
+        self.0
+            .refreshing
+            .as_ref()
+            .map(Refreshing::parts)
+            .unwrap_or_default()
     }
 
     pub(crate) fn new(opened: Opened) -> Self {
@@ -72,6 +89,7 @@ impl AwsCloud {
             subnets: opened.subnets,
             images: opened.images,
             sold: opened.sold,
+            refreshing: opened.refreshing,
             routes: Routes::default(),
         }))
     }

@@ -1,6 +1,7 @@
 //! The provider on two EC2s that are not Amazon's: our own, which fails when told to, and `moto`, whose wire format others vouch for.
 
 mod behaviour;
+mod catalogue;
 mod conformance;
 mod driver;
 mod fake;
