@@ -99,14 +99,11 @@ impl Inner {
     /// Where a launch goes; the same for each repeat.
     async fn route(&self, request: &LaunchRequest) -> Result<Route> {
         let offering = &request.offering;
-        let list = self.sold.list();
-        let image = list
-            .find(offering)
-            .and_then(|sold| self.images.get(&sold.architecture))
-            .ok_or_else(|| {
-                Error::new(ErrorKind::InvalidRequest, "launch", "this is not sold here")
-                    .with_context("offering", offering)
-            })?;
+        let architecture = self.sold.architecture(offering)?;
+        let image = self.images.get(&architecture).ok_or_else(|| {
+            let message = "no boot image is for its architecture";
+            Error::new(ErrorKind::InvalidRequest, "launch", message).with_context("offering", offering)
+        })?;
         self.subnets.refresh(&offering.zone).await;
         self.routes.of(&request.token, || {
             Ok(Route {

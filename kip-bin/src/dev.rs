@@ -235,6 +235,7 @@ impl Session<'_> {
             client,
             kubelet,
             provider: Arc::new(self.cloud.clone()),
+            freshness: None,
             authority,
             config: self.config,
             workers: 16,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kip_core::ids::{InstanceType, Zone};
 use kip_core::model::Price;
 
-use super::{CatalogueError, InstanceKind, Seed};
+use super::{CatalogueError, InstanceKind, LivePart, Seed};
 
 /// Where a part is from, and of when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub enum PriceSource {
     List,
     /// The public list of another region: which type is cheaper is nearly the same everywhere, the amounts are not.
     OtherRegion(String),
+    /// A file of the operator's.
+    File,
     /// The cloud.
     Live,
 }
@@ -117,6 +119,16 @@ impl Facts {
             on_demand_stamp: prices,
             spot_stamp: prices,
         })
+    }
+
+    /// Of when a part is.
+    pub fn stamp(&self, part: LivePart) -> Stamp {
+        match part {
+            LivePart::Kinds => self.kinds_stamp,
+            LivePart::Zones => self.zones_stamp,
+            LivePart::OnDemandPrices => self.on_demand_stamp,
+            LivePart::SpotPrices => self.spot_stamp,
+        }
     }
 
     /// How many types are sold in some zone and have an on-demand price.

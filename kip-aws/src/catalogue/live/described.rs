@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{
-    ArchitectureType, InstanceTypeInfo, InstanceTypeOffering, LocationType, NeuronDeviceInfo, SpotPrice,
-    UsageClassType,
+    ArchitectureType, EphemeralNvmeSupport, InstanceTypeInfo, InstanceTypeOffering, LocationType,
+    NeuronDeviceInfo, SpotPrice, UsageClassType,
 };
 use kip_core::ids::{InstanceType, Zone};
 use kip_core::model::{Architecture, Bytes, Price};
@@ -12,6 +12,9 @@ use kip_core::model::{Architecture, Bytes, Price};
 use super::price::price;
 use crate::api::catalogue::LINUX;
 use crate::catalogue::{Gpu, InstanceKind, Neuron, UsageClass};
+
+/// Makers of processors that pods can ask for.
+const MAKERS: [&str; 3] = ["intel", "amd", "aws"];
 
 /// What an element of DescribeInstanceTypes says.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,9 +84,18 @@ pub(super) fn kind(info: &InstanceTypeInfo) -> Described {
         .as_ref()
         .and_then(|info| info.neuron_devices.as_deref()?.first())
         .and_then(neuron);
-    kind.local_storage = info
-        .instance_storage_info
+    let maker = info
+        .processor_info
         .as_ref()
+        .and_then(|processor| processor.manufacturer.as_deref());
+    kind.cpu_maker = maker
+        .map(str::to_ascii_lowercase)
+        .filter(|maker| MAKERS.contains(&maker.as_str()));
+    let disks = info.instance_storage_info.as_ref();
+    kind.local_nvme = disks
+        .and_then(|disks| disks.nvme_support.as_ref())
+        .is_some_and(|support| *support != EphemeralNvmeSupport::Unsupported);
+    kind.local_storage = disks
         .and_then(|storage| u64::try_from(storage.total_size_in_gb?).ok())
         .map_or(Bytes(0), |gigabytes| {
             Bytes(gigabytes.saturating_mul(1_000_000_000))
@@ -204,6 +216,7 @@ mod tests {
             .processor_info(
                 ProcessorInfo::builder()
                     .supported_architectures(ArchitectureType::from(architecture))
+                    .manufacturer("Intel")
                     .build(),
             )
             .v_cpu_info(VCpuInfo::builder().default_v_cpus(4).build())
@@ -224,7 +237,12 @@ mod tests {
             .build();
         let described = info("g4dn.xlarge", "x86_64")
             .gpu_info(GpuInfo::builder().gpus(gpu).build())
-            .instance_storage_info(InstanceStorageInfo::builder().total_size_in_gb(125).build())
+            .instance_storage_info(
+                InstanceStorageInfo::builder()
+                    .total_size_in_gb(125)
+                    .nvme_support(EphemeralNvmeSupport::Required)
+                    .build(),
+            )
             .build();
         let mut expected = InstanceKind::new(
             InstanceType::new("g4dn.xlarge"),
@@ -234,6 +252,8 @@ mod tests {
         );
         expected.gpu = Some(Gpu::new("NVIDIA", "T4", 1, 1, Bytes::gib(16)));
         expected.local_storage = Bytes(125_000_000_000);
+        expected.local_nvme = true;
+        expected.cpu_maker = Some("intel".to_owned());
         assert_eq!(kind(&described), Described::Kind(Box::new(expected)));
     }
 

@@ -28,7 +28,9 @@ impl Pace {
             let doubled = 1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX);
             FIRST.saturating_mul(doubled).min(self.period)
         };
-        wait.mul_f64(1.0 - 0.1 * random.clamp(0.0, 1.0))
+        // What is no number takes nothing off.
+        let part = if random > 0.0 { random.min(1.0) } else { 0.0 };
+        wait.mul_f64(1.0 - 0.1 * part)
     }
 }
 
