@@ -9,15 +9,13 @@ use aws_sdk_ec2::types::{
     InstanceType, MarketType, ResourceType, ShutdownBehavior, SpotInstanceType, SpotMarketOptions,
     TagSpecification, VolumeType,
 };
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::model::{Bytes, CapacityType};
-use kip_core::provider::{LaunchRequest, UserData};
+use kip_core::provider::LaunchRequest;
 
 use crate::config::{AwsConfig, CpuCredits, PublicAddress};
 use crate::images::BootImage;
-use crate::tags;
+use crate::{tags, user_data};
 
 const OP: &str = "launch";
 /// Longest client token. Source: "Ensuring idempotency in Amazon EC2 API requests".
@@ -55,17 +53,10 @@ pub(crate) fn input(
         .metadata_options(metadata_options())
         // Whatever shuts an instance down ends it, or a stopped one would be paid for and never found.
         .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate);
-    let user_data = request.user_data.as_bytes();
-    if user_data.len() > UserData::MAX_BYTES {
-        let message = format!(
-            "user-data has {} bytes, EC2 takes {}: shorten the cloud-init of `cells.cloudInitFile`",
-            user_data.len(),
-            UserData::MAX_BYTES
-        );
-        return Err(refused(message));
-    }
-    if !user_data.is_empty() {
-        input = input.user_data(BASE64.encode(user_data));
+    if let Some(text) = user_data::encoded(&request.user_data)
+        .map_err(|error| error.with_context("offering", &request.offering))?
+    {
+        input = input.user_data(text);
     }
     let tags = tags::of_launch(request, &config.tags, config.nametag.as_deref())?;
     for resource in [

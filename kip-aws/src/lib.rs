@@ -32,9 +32,11 @@ mod subnets;
 mod tags;
 #[cfg(test)]
 mod testing;
+mod user_data;
 mod young;
 
 pub use builder::AwsBuilder;
 pub use config::{AwsConfig, AwsCredentials, CpuCredits, PublicAddress};
 pub use images::ImageSpec;
 pub use provider::AwsCloud;
+pub use user_data::user_data_len;

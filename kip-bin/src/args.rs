@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{catalogue, completion, config, get, legacy, logging, output, run, size};
+use crate::{boot, catalogue, completion, config, get, legacy, logging, output, run, size};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -469,6 +469,7 @@ fn config_command(command: ConfigCommand) -> anyhow::Result<ExitCode> {
             for warning in &loaded.warnings {
                 output::note(&format!("warning: {warning}"));
             }
+            boot::options(&loaded.config)?;
             output::line(&format!("{} is good", provider_config.display()))?;
         }
         ConfigCommand::Print(ConfigArgs { provider_config }) => {

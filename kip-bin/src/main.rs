@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod boot;
 mod catalogue;
 mod completion;
 mod config;

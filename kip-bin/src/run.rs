@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use kip_core::cell::BootOptions;
 use kip_core::ids::NodeName;
 use kip_core::kubelet::{KubeletConfig, NodeTaint, ServingCertificate, install_cells};
 use kube::Client;
@@ -18,7 +19,7 @@ use crate::office::{self, Office};
 use crate::signals::Signals;
 use crate::standing::Standing;
 use crate::wire::Connection;
-use crate::{system, wire};
+use crate::{boot, system, wire};
 
 /// Runs until SIGINT or SIGTERM.
 ///
@@ -32,10 +33,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         tracing::warn!("{}: {warning}", args.provider_config.display());
     }
-    wire::block_on(serve(args, loaded.config))
+    let boot = boot::options(&loaded.config)?;
+    wire::block_on(serve(args, loaded.config, boot))
 }
 
-async fn serve(args: RunArgs, config: Config) -> anyhow::Result<ExitCode> {
+async fn serve(args: RunArgs, config: Config, boot: BootOptions) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
     let kip_namespace = args
         .kip_namespace
@@ -65,6 +67,7 @@ async fn serve(args: RunArgs, config: Config) -> anyhow::Result<ExitCode> {
     let acting = Act {
         args: &args,
         config: &config,
+        boot: &boot,
         connection: &connection,
         kip_namespace: &kip_namespace,
         signals: &signals,
@@ -86,6 +89,7 @@ async fn serve(args: RunArgs, config: Config) -> anyhow::Result<ExitCode> {
 struct Act<'a> {
     args: &'a RunArgs,
     config: &'a Config,
+    boot: &'a BootOptions,
     connection: &'a Connection,
     kip_namespace: &'a str,
     signals: &'a Signals,
@@ -133,6 +137,7 @@ impl Act<'_> {
             provider,
             freshness,
             authority,
+            boot: self.boot.clone(),
             config,
             workers: args.pod_sync_workers.max(1),
             standing: self.standing.clone(),

@@ -1,8 +1,8 @@
 use kip_core::ids::LaunchToken;
-use kip_core::provider::tags as names;
+use kip_core::provider::{UserData, tags as names};
 
 use super::*;
-use crate::testing::{offering, request};
+use crate::testing::{incompressible, offering, request};
 
 fn image() -> BootImage {
     BootImage {
@@ -180,7 +180,7 @@ fn cpu_credits_are_set_for_burstable_types_only() {
 #[test]
 fn what_ec2_would_refuse_is_not_sent() {
     let mut large = request();
-    large.user_data = UserData::new(vec![b'x'; UserData::MAX_BYTES + 1]);
+    large.user_data = incompressible(UserData::MAX_BYTES + 1);
     let error = refusal(&large);
     assert_eq!(error.kind(), ErrorKind::InvalidRequest);
     assert!(error.message().contains("16385 bytes"), "{error}");

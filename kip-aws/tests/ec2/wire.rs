@@ -223,7 +223,13 @@ async fn nothing_is_sent_that_can_be_known_to_fail() -> Result<()> {
     let ec2 = FakeEc2::start().await?;
     let cloud = ec2.open(ec2.config()).await?;
     let mut large = request("1");
-    large.user_data = UserData::new(vec![b'x'; 17 * 1024]);
+    // No two bytes of it repeat in a way that could be compressed.
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    });
+    large.user_data = UserData::new(noise.take(17 * 1024).collect::<Vec<u8>>());
     let mut elsewhere = request("2");
     elsewhere.offering = offering("t3.small", "us-east-1f", CapacityType::OnDemand);
     for refused in [large, elsewhere] {

@@ -108,12 +108,6 @@ mod ec2 {
 
     /// Reports what EC2 could never do, and what has no effect there.
     pub(in crate::config) fn check(aws: &Aws, cells: &Cells, findings: &Findings) {
-        if cells.cloud_init_file.is_some() {
-            findings.warning(
-                "cells.cloudInitFile",
-                "has no effect: it is not merged into user-data yet",
-            );
-        }
         if !cells.extra_cidrs.is_empty() {
             let instead =
                 "has no effect: Kip does not make security groups yet; name one in extraSecurityGroups";
@@ -255,7 +249,7 @@ cells: {bootImageSpec: {imageIDs: ami-1}, extraSecurityGroups: [default]}
     fn what_has_no_effect_is_said() {
         let text = "
 cloud: {aws: {region: us-east-1}}
-cells: {bootImageSpec: {imageIDs: ami-1}, cloudInitFile: /x, extraCIDRs: [10.0.0.0/8]}
+cells: {bootImageSpec: {imageIDs: ami-1}, extraCIDRs: [10.0.0.0/8]}
 ";
         let loaded = parse(text, "provider.yaml").unwrap();
         let paths: Vec<_> = loaded
@@ -263,6 +257,6 @@ cells: {bootImageSpec: {imageIDs: ami-1}, cloudInitFile: /x, extraCIDRs: [10.0.0
             .iter()
             .map(|warning| warning.path.as_str())
             .collect();
-        assert_eq!(paths, ["cells.cloudInitFile", "cells.extraCIDRs"]);
+        assert_eq!(paths, ["cells.extraCIDRs"]);
     }
 }

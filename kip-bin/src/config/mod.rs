@@ -3,6 +3,7 @@
 //! A file is read key by key ([`document`]); every problem is reported at once, with its path and its fix. What is left is a [`Config`]
 //! in which every value is present and valid. `kip config print` writes it back in the same shape, secrets masked.
 
+mod agent;
 mod aws;
 mod cells;
 mod cloud;
