@@ -16,7 +16,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::api::Api;
 use crate::api::limit::LimitedAnswers;
-use crate::catalogue::{Catalogue, LiveSource, Refreshing};
+use crate::catalogue::{Catalogue, Facts, LivePart, LiveSource, Refreshing};
 use crate::config::AwsConfig;
 use crate::images;
 use crate::provider::AwsCloud;
@@ -34,6 +34,7 @@ const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct AwsBuilder {
     config: AwsConfig,
     source: Option<Source>,
+    facts: Option<Facts>,
 }
 
 /// What EC2 answered when it was opened.
@@ -50,7 +51,11 @@ pub(crate) struct Opened {
 
 impl AwsBuilder {
     pub(crate) fn new(config: AwsConfig) -> Self {
-        Self { config, source: None }
+        Self {
+            config,
+            source: None,
+            facts: None,
+        }
     }
 
     /// Sells what a catalogue knows, which somebody else keeps up to date. Default: what is compiled in about the region, replaced by what EC2
@@ -58,6 +63,15 @@ impl AwsBuilder {
     #[must_use]
     pub fn catalogue(mut self, catalogue: Arc<Catalogue>) -> Self {
         self.source = Some(Source::Catalogue(catalogue));
+        self
+    }
+
+    /// Begins with these facts instead of what is compiled in, such as those of
+    /// [`from_instance_data`](crate::catalogue::from_instance_data). What EC2 says replaces them as often as [`AwsConfig::refresh`] says: parts that
+    /// are to stay take a period of zero.
+    #[must_use]
+    pub fn facts(mut self, facts: Facts) -> Self {
+        self.facts = Some(facts);
         self
     }
 
@@ -88,8 +102,8 @@ impl AwsBuilder {
         let (source, refreshing) = match self.source {
             Some(source) => (source, None),
             None => {
-                let catalogue = Arc::new(seeded(&region)?);
                 let live = LiveSource::new(&sdk, &region, &self.config);
+                let catalogue = Arc::new(begin(self.facts, &live).await?);
                 let refreshing = Refreshing::start(Arc::clone(&catalogue), &live, self.config.refresh);
                 (Source::Catalogue(catalogue), Some(refreshing))
             }
@@ -114,16 +128,20 @@ impl AwsBuilder {
     }
 }
 
-fn seeded(region: &str) -> Result<Catalogue> {
-    Catalogue::seeded(region).map_err(|source| {
-        Error::new(
-            ErrorKind::ConfigInvalid,
-            START,
-            "it is not known what this region sells",
-        )
-        .with_context("region", region)
-        .with_source(source)
-    })
+/// What to begin with. Of a region that is newer than this program EC2 is asked first which types its zones have.
+async fn begin(facts: Option<Facts>, live: &LiveSource) -> Result<Catalogue> {
+    let facts = match facts {
+        Some(facts) => facts,
+        None => Facts::seeded_or_new(live.region())?,
+    };
+    let is_new = facts.zones.is_empty();
+    let catalogue = Catalogue::new(facts);
+    if is_new {
+        let as_of = jiff::Timestamp::now();
+        let zones = live.fetch(LivePart::Zones).await?;
+        catalogue.update(zones.live, as_of)?;
+    }
+    Ok(catalogue)
 }
 
 /// The SDK's configuration, with credentials in it, and the region.

@@ -7,10 +7,14 @@ use anyhow::{Context as _, Result, ensure};
 use kip_aws::catalogue::{Catalogue, Live, LivePart, LiveSource, PartState, PriceSource, Refresh, Snapshot};
 use kip_aws::{AwsCloud, AwsConfig};
 use kip_core::ErrorKind;
-use kip_core::model::{Offering, Price};
+use kip_core::driver::{DriverConfig, Kip, MemoryCellStore};
+use kip_core::model::{Bytes, Offering, Price};
 use kip_core::provider::{CloudProvider as _, OfferingQuery};
 use kip_testkit::ec2::{Params, Size, Spot};
+use kip_testkit::{FakeSource, Tripwire, samples};
+use tokio::sync::oneshot;
 
+use crate::driver::NoHosts;
 use crate::fake::{FakeEc2, Fault, Leads as _};
 
 /// How long anything here may take at most.
@@ -361,5 +365,124 @@ async fn a_catalogue_of_ones_own_is_left_alone() -> Result<()> {
     let catalogue = Arc::new(Catalogue::seeded("us-east-1")?);
     let cloud = Box::pin(AwsCloud::builder(config(&ec2)).catalogue(catalogue).open()).await?;
     ensure!(cloud.catalogue().is_none() && cloud.catalogue_parts().is_empty());
+    Ok(())
+}
+
+/// AWS opens regions faster than this program is released.
+#[tokio::test]
+async fn a_region_that_is_newer_than_this_program_is_opened_by_what_ec2_says() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let mut config = config(&ec2);
+    config.region = Some("us-east-9".into());
+    config.refresh = Refresh::NEVER;
+    let cloud = open(config.clone()).await?;
+    let offering = offered(&cloud, "c7i.large/us-east-1a/on-demand").await;
+    assert_eq!(offering.map(|offering| offering.price), Some(Price(89_250)));
+    assert_eq!(
+        snapshot(&cloud).facts().price_source,
+        PriceSource::OtherRegion("us-east-1".into())
+    );
+    ec2.fail(
+        "DescribeInstanceTypeOfferings",
+        [Fault::Refused("UnauthorizedOperation", 403)],
+    );
+    let error = Box::pin(AwsCloud::builder(config).open())
+        .await
+        .map(|_| ())
+        .unwrap_err();
+    ensure!(error.kind() == ErrorKind::PermissionDenied, "{error:?}");
+    ensure!(error.to_string().contains("us-east-9"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_of_the_old_kip_stays_in_force_where_the_operator_wants_it() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let file = r#"{"us-east-1": [{"instanceType": "c7i.large", "price": 0.01, "memory": 4, "cpu": 2}]}"#;
+    let facts = kip_aws::catalogue::from_instance_data(file, "us-east-1", jiff::Timestamp::UNIX_EPOCH)?;
+    let mut config = config(&ec2);
+    config.refresh.types = Duration::ZERO;
+    config.refresh.on_demand = Duration::ZERO;
+    let cloud = Box::pin(AwsCloud::builder(config).facts(facts).open()).await?;
+    until("spot prices are live", || {
+        part(&cloud, LivePart::SpotPrices).stamp.live
+    })
+    .await?;
+    let all = cloud.offerings(&OfferingQuery::default()).await?;
+    let ids: Vec<String> = all.iter().map(|offering| offering.id.to_string()).collect();
+    assert_eq!(
+        ids,
+        [
+            "c7i.large/us-east-1a/on-demand",
+            "c7i.large/us-east-1a/spot",
+            "c7i.large/us-east-1b/on-demand",
+            "c7i.large/us-east-1b/spot",
+        ]
+    );
+    assert_eq!(all[0].price, Price(10_000));
+    Ok(())
+}
+
+/// A pod that nothing is large enough for waits, until EC2 sells something that is.
+#[tokio::test]
+async fn a_type_that_ec2_sells_from_now_on_is_launched_for_the_pod_that_needs_it() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    ec2.state().types.insert("m99.xlarge".into(), "x86_64");
+    let mut config = config(&ec2);
+    config.refresh.types = Duration::from_millis(20);
+    config.refresh.on_demand = Duration::from_millis(20);
+    let cloud = open(config).await?;
+    until("all parts are live", || all_live(&cloud)).await?;
+    let mut settings = DriverConfig::default();
+    settings.offerings_interval = Duration::from_millis(20);
+    settings.offerings_min_interval = Duration::from_millis(20);
+    let source = FakeSource::new(Tripwire::default());
+    let driver = Kip::builder(Arc::new(cloud))
+        .identity(samples::cluster(), samples::node())
+        .runtime(Arc::new(NoHosts))
+        .source(Arc::new(source.clone()))
+        .store(Arc::new(MemoryCellStore::default()))
+        .config(settings)
+        .build()?;
+    source.attach(driver.handle());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(driver.run(async {
+        // A sender that is dropped means the same.
+        let _ = stopped.await;
+    }));
+    let mut demand = samples::demand("large");
+    demand.memory = Bytes::gib(32);
+    let pod = source.run(demand);
+    // It was looked for, in vain, for as long as it takes EC2 to be asked three times more.
+    let asked = ec2.calls("DescribeInstanceTypes").len();
+    until("EC2 was asked again", || {
+        ec2.calls("DescribeInstanceTypes").len() > asked + 2
+    })
+    .await?;
+    ensure!(ec2.calls("RunInstances").is_empty(), "nothing is large enough");
+
+    let size = Size {
+        architecture: "x86_64",
+        vcpus: 4,
+        mib: 65536,
+        burstable: false,
+        gpus: None,
+    };
+    ec2.state()
+        .market
+        .sell("m99.xlarge", size, "0.4000000000", "0.100000");
+    // Which zones have it is asked together with the types.
+    until("it is launched", || !ec2.calls("RunInstances").is_empty()).await?;
+    assert_eq!(
+        ec2.calls("RunInstances")[0].get("InstanceType"),
+        Some("m99.xlarge")
+    );
+    source.delete(&pod, Duration::ZERO);
+    until("nothing is left", || {
+        ec2.state().alive().is_empty() && source.is_empty()
+    })
+    .await?;
+    drop(stop);
+    running.await?;
     Ok(())
 }

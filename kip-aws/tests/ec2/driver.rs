@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Hosts that never come up: what is looked at here ends before that.
 #[derive(Debug)]
-struct NoHosts;
+pub(crate) struct NoHosts;
 
 fn not_up() -> Error {
     Error::new(ErrorKind::Unavailable, "watch", "the host is not up")

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use futures::future::join_all;
 use jiff::Timestamp;
 use kip_aws::catalogue::{Catalogue, Facts, Live, LivePart, LiveSource, merge, offerings};
@@ -25,11 +24,11 @@ pub(super) struct Asked {
 /// What is known of a region after EC2 was asked for each part once, and how that went.
 ///
 /// # Errors
-/// When the region is not known, or there are no usable credentials.
+/// When no region is named, or there are no usable credentials.
 pub(super) async fn ask(config: &AwsConfig) -> anyhow::Result<(Facts, Vec<Asked>)> {
     // Boxed: the futures of the SDK are large, and awaited once.
     let source = Box::pin(LiveSource::connect(config)).await?;
-    let mut facts = Facts::seeded(source.region()).context("the region")?;
+    let mut facts = Facts::seeded_or_new(source.region())?;
     let as_of = Timestamp::now();
     let parts = LivePart::ALL.map(|part| {
         let source = source.clone();
