@@ -125,7 +125,7 @@ async fn what_is_new_at_ec2_is_told_and_what_it_did_not_tell_too() {
         "{answer}"
     );
     assert!(
-        told("onDemandNow").starts_with("4 prices, 1 of them new, "),
+        told("pricesNow").starts_with("4 prices, 1 of them new, "),
         "{answer}"
     );
 

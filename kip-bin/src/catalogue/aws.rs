@@ -92,8 +92,8 @@ pub(super) fn run(args: &CatalogueArgs) -> anyhow::Result<ExitCode> {
         let name = match one.part {
             LivePart::Kinds => "types now",
             LivePart::Zones => "zones now",
-            LivePart::OnDemandPrices => "on-demand now",
-            LivePart::SpotPrices => "spot now",
+            LivePart::OnDemandPrices => "prices now",
+            LivePart::SpotPrices => "spot prices now",
             _ => continue,
         };
         let (Ok(told) | Err(told)) = &one.outcome;
