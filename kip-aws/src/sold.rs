@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kip_core::error::{Error, ErrorKind, Result};
+use kip_core::error::{Error, ErrorKind, Result, Retry};
 use kip_core::ids::{OfferingId, Zone};
 use kip_core::model::{Architecture, CapacityType, Offering};
 
@@ -85,7 +85,9 @@ impl Sold {
             return Ok(offering.architecture);
         }
         let failed = |kind, message: &str| Error::new(kind, "launch", message).with_context("offering", id);
-        let not_sold = || failed(ErrorKind::InvalidRequest, "this is not sold here");
+        // It was when the pod was placed; what is sold now may fit as well.
+        let not_sold =
+            || failed(ErrorKind::InvalidRequest, "this is not sold here").with_retry(Retry::Elsewhere);
         let Source::Catalogue(catalogue) = &self.source else {
             return Err(not_sold());
         };

@@ -47,7 +47,7 @@ pub(crate) async fn provider(config: &Config) -> anyhow::Result<(Arc<dyn CloudPr
         Cloud::Local(local) => Ok((Arc::new(kip_local::LocalCloud::new(local.clone()).await?), None)),
         #[cfg(feature = "aws")]
         Cloud::Aws(aws) => {
-            let settings = aws.settings(&config.cells);
+            let settings = config.ec2(aws);
             // Boxed: the future that opens EC2 is large, and awaited once.
             let opening = Box::pin(kip_aws::AwsCloud::builder(settings).open());
             let cloud = opening.await?;

@@ -439,7 +439,7 @@ async fn a_type_that_ec2_sells_from_now_on_is_launched_for_the_pod_that_needs_it
     let source = FakeSource::new(Tripwire::default());
     let driver = Kip::builder(Arc::new(cloud))
         .identity(samples::cluster(), samples::node())
-        .runtime(Arc::new(NoHosts))
+        .runtime(Arc::new(NoHosts::default()))
         .source(Arc::new(source.clone()))
         .store(Arc::new(MemoryCellStore::default()))
         .config(settings)

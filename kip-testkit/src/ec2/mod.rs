@@ -16,7 +16,7 @@ use axum::{Form, Router};
 use futures::stream;
 
 pub use market::{Market, Size, Spot};
-pub use state::{Answer, Machine, State};
+pub use state::{Answer, Life, Machine, State};
 pub use wire::Params;
 
 /// What goes wrong with a call.
