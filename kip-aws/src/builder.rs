@@ -1,6 +1,5 @@
 //! Opening EC2: everything that can be wrong is found before the first pod waits.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_config::timeout::TimeoutConfig;
@@ -11,17 +10,18 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use kip_core::error::{Error, ErrorKind, Result};
-use kip_core::model::{Architecture, Offering};
+use kip_core::model::Offering;
 use secrecy::ExposeSecret as _;
 
 use crate::api::Api;
 use crate::api::limit::LimitedAnswers;
 use crate::catalogue::{Catalogue, Facts, LivePart, LiveSource, Refreshing};
 use crate::config::AwsConfig;
+use crate::http;
+use crate::images::Images;
 use crate::provider::AwsCloud;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
-use crate::{http, images};
 
 /// The operation in the errors of opening.
 pub(crate) const START: &str = "open EC2";
@@ -44,7 +44,7 @@ pub(crate) struct Opened {
     pub(crate) api: Api,
     pub(crate) config: AwsConfig,
     pub(crate) subnets: Subnets,
-    pub(crate) images: BTreeMap<Architecture, images::BootImage>,
+    pub(crate) images: Images,
     pub(crate) sold: Sold,
     pub(crate) refreshing: Option<Refreshing>,
 }
@@ -96,7 +96,7 @@ impl AwsBuilder {
         let subnets = Subnets::find(api.clone(), &self.config)
             .await
             .map_err(in_region)?;
-        let images = images::resolve(&api, &self.config.images)
+        let images = Images::open(api.clone(), &sdk, &self.config)
             .await
             .map_err(in_region)?;
         let (source, refreshing) = match self.source {
@@ -108,7 +108,7 @@ impl AwsBuilder {
                 (Source::Catalogue(catalogue), Some(refreshing))
             }
         };
-        let sold = Sold::new(source, subnets.zones(), images.keys().copied().collect());
+        let sold = Sold::new(source, subnets.zones(), images.architectures().collect());
         if sold.list().offerings().next().is_none() {
             let (zones, architectures) = sold.limits();
             let message = format!(

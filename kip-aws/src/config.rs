@@ -51,6 +51,8 @@ pub struct AwsConfig {
     pub nametag: Option<String>,
     /// How long DescribeInstances may not show what RunInstances made. AWS states no figure; default 30 s, well above what is seen.
     pub list_lag: Duration,
+    /// How often boot images are looked up again, give or take a tenth. Default 5 minutes.
+    pub image_interval: Duration,
     /// How long one call may take before its outcome counts as unknown. Default 30 s.
     pub call_timeout: Duration,
 }
@@ -112,6 +114,7 @@ impl Default for AwsConfig {
             tags: BTreeMap::new(),
             nametag: None,
             list_lag: Duration::from_secs(30),
+            image_interval: Duration::from_secs(300),
             call_timeout: Duration::from_secs(30),
         }
     }
