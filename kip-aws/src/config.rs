@@ -8,9 +8,10 @@ use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::model::Bytes;
 use secrecy::SecretString;
 
+use crate::catalogue::Refresh;
 use crate::images::ImageSpec;
 use crate::interruption;
-use crate::tags;
+use crate::{launch, tags};
 
 /// How Kip uses EC2. [`AwsConfig::default`] with a boot image is enough where the region is known from the environment.
 #[derive(Clone, Debug)]
@@ -22,6 +23,11 @@ pub struct AwsConfig {
     pub credentials: Option<AwsCredentials>,
     /// URL of the EC2 API, such as a VPC endpoint or an emulator. Default: AWS's own of the region.
     pub endpoint_url: Option<String>,
+    /// URL of the Price List API. Default: AWS's own, in the nearest region that has one; none when `endpoint_url` is set, so that nothing is
+    /// called beside it.
+    pub pricing_endpoint_url: Option<String>,
+    /// How often types and prices are asked for. Not used with a catalogue or offerings given to the builder.
+    pub refresh: Refresh,
     /// The VPC whose subnets are used. Default: the region's default VPC, when `subnet_ids` is empty too.
     pub vpc_id: Option<String>,
     /// The subnets instances are put into, any number a zone. Default: all of the VPC.
@@ -36,7 +42,7 @@ pub struct AwsConfig {
     pub public_address: PublicAddress,
     /// Whether instances get a second private address, for the pod. Default true.
     pub secondary_address: bool,
-    /// Root volume of a launch that asks for none; at least the image's. Default 5 GiB.
+    /// Least size of the root volume; it is at least the image's too, and what a launch asks for. Default 5 GiB.
     pub root_volume: Bytes,
     /// How burstable types go beyond their baseline. Default unlimited, as the sizer's prices assume.
     pub cpu_credits: CpuCredits,
@@ -48,6 +54,8 @@ pub struct AwsConfig {
     pub interruption_queue: Option<String>,
     /// How long DescribeInstances may not show what RunInstances made. AWS states no figure; default 30 s, well above what is seen.
     pub list_lag: Duration,
+    /// How often boot images are looked up again, give or take a tenth. Default 5 minutes.
+    pub image_interval: Duration,
     /// How long one call may take before its outcome counts as unknown. Default 30 s.
     pub call_timeout: Duration,
 }
@@ -95,6 +103,8 @@ impl Default for AwsConfig {
             region: None,
             credentials: None,
             endpoint_url: None,
+            pricing_endpoint_url: None,
+            refresh: Refresh::default(),
             vpc_id: None,
             subnet_ids: Vec::new(),
             images: ImageSpec::default(),
@@ -108,6 +118,7 @@ impl Default for AwsConfig {
             nametag: None,
             interruption_queue: None,
             list_lag: Duration::from_secs(30),
+            image_interval: Duration::from_secs(300),
             call_timeout: Duration::from_secs(30),
         }
     }
@@ -124,12 +135,15 @@ impl AwsConfig {
                     .to_owned(),
             );
         }
-        if let Some(url) = &self.endpoint_url
-            && !(url.starts_with("http://") || url.starts_with("https://"))
-        {
-            problems.push(format!(
-                "endpoint_url: `{url}` must begin with https:// or http://"
-            ));
+        for (field, url) in [
+            ("endpoint_url", &self.endpoint_url),
+            ("pricing_endpoint_url", &self.pricing_endpoint_url),
+        ] {
+            if let Some(url) = url
+                && !(url.starts_with("http://") || url.starts_with("https://"))
+            {
+                problems.push(format!("{field}: `{url}` must begin with https:// or http://"));
+            }
         }
         if let Some(queue) = &self.interruption_queue
             && let Err(reason) = interruption::check(queue)
@@ -146,9 +160,11 @@ impl AwsConfig {
                 problems.push(format!("{field}: `{value}` is no id: it begins with `{prefix}`"));
             }
         }
-        // More are refused by EC2 unless the account's quota was raised.
-        if self.security_group_ids.len() > 16 {
-            problems.push("security_group_ids: an instance has at most 16".to_owned());
+        if self.security_group_ids.len() > launch::GROUPS {
+            problems.push(format!(
+                "security_group_ids: an instance has at most {}",
+                launch::GROUPS
+            ));
         }
         for (key, value) in &self.tags {
             if let Err(reason) = tags::check(key, value) {
@@ -183,6 +199,7 @@ mod tests {
         let config = AwsConfig {
             endpoint_url: Some("ec2.example".into()),
             interruption_queue: Some("arn:aws:sqs:x".into()),
+            pricing_endpoint_url: Some("pricing.example".into()),
             vpc_id: Some("subnet-1".into()),
             subnet_ids: vec!["vpc-1".into()],
             security_group_ids: vec!["default".into()],
@@ -193,6 +210,7 @@ mod tests {
         for field in [
             "images:",
             "endpoint_url:",
+            "pricing_endpoint_url:",
             "vpc_id:",
             "subnet_ids:",
             "security_group_ids:",

@@ -1,5 +1,8 @@
 //! Boot images: which one an instance boots from, by architecture.
 
+mod live;
+mod parameters;
+
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{ArchitectureValues, DeviceType, Filter, Image};
@@ -9,12 +12,16 @@ use kip_core::model::Architecture;
 use crate::api::{self, Api};
 use crate::builder::START;
 
+pub(crate) use live::Images;
+
 /// Which images instances boot from. Of several that match, each architecture's newest is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImageSpec {
     /// Images by id, such as `ami-0abc`; one an architecture is enough.
     pub ids: Vec<String>,
+    /// Parameters of the Systems Manager whose values are image ids, such as `/aws/service/ami-amazon-linux-latest/...`; one an architecture.
+    pub ssm_parameters: Vec<String>,
     /// Account ids, or `amazon`, `self`, `aws-marketplace`.
     pub owners: Vec<String>,
     /// Accounts that may launch the image, or `self`, `all`.
@@ -24,7 +31,7 @@ pub struct ImageSpec {
 }
 
 impl ImageSpec {
-    /// Reads the keys of `bootImageSpec`: `imageIDs`, `owners`, `executableUsers`, each a list separated by spaces, and `filters`, a list
+    /// Reads the keys of `bootImageSpec`: `imageIDs`, `ssmParameters`, `owners`, `executableUsers`, each a list separated by spaces, and `filters`, a list
     /// of `name=value1,value2` separated by spaces.
     ///
     /// # Errors
@@ -41,6 +48,12 @@ impl ImageSpec {
                         problems.push(format!("imageIDs: `{id}` is no image: it begins with `ami-`"));
                     }
                 }
+                "ssmParameters" => {
+                    spec.ssm_parameters = words();
+                    for name in spec.ssm_parameters.iter().filter(|name| !name.starts_with('/')) {
+                        problems.push(format!("ssmParameters: `{name}` is no path: it begins with `/`"));
+                    }
+                }
                 "owners" => spec.owners = words(),
                 "executableUsers" => spec.executable_users = words(),
                 "filters" => {
@@ -55,7 +68,7 @@ impl ImageSpec {
                     }
                 }
                 _ => problems.push(format!(
-                    "{key}: is no key here; there are imageIDs, owners, executableUsers, filters"
+                    "{key}: is no key here; there are imageIDs, ssmParameters, owners, executableUsers, filters"
                 )),
             }
         }
@@ -68,7 +81,10 @@ impl ImageSpec {
 
     /// Whether it names nothing.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty() && self.owners.is_empty() && self.filters.is_empty()
+        self.ids.is_empty()
+            && self.ssm_parameters.is_empty()
+            && self.owners.is_empty()
+            && self.filters.is_empty()
     }
 }
 
@@ -78,6 +94,8 @@ pub(crate) struct BootImage {
     pub(crate) id: String,
     pub(crate) root_device: String,
     pub(crate) root_gib: i32,
+    /// Devices beside the root whose volumes would outlive the instance, and be paid for without anyone knowing.
+    pub(crate) kept_volumes: Vec<String>,
 }
 
 /// The images a specification means now: each architecture's newest.
@@ -139,10 +157,23 @@ fn usable(image: &Image) -> Option<BootImage> {
         .and_then(|mapping| mapping.ebs())
         .and_then(|ebs| ebs.volume_size())
         .unwrap_or(0);
+    let kept_volumes = image
+        .block_device_mappings()
+        .iter()
+        .filter(|mapping| {
+            let ends = mapping.ebs().map(|ebs| ebs.delete_on_termination() == Some(true));
+            // What has no volume of its own, such as an instance store, ends with the instance.
+            ends == Some(false)
+        })
+        .filter_map(|mapping| mapping.device_name())
+        .filter(|device| *device != root_device)
+        .map(str::to_owned)
+        .collect();
     Some(BootImage {
         id: image.image_id()?.to_owned(),
         root_device,
         root_gib,
+        kept_volumes,
     })
 }
 
@@ -184,6 +215,26 @@ mod tests {
         assert_eq!(found[&Architecture::Amd64].root_gib, 8);
     }
 
+    /// They are found on the bill only.
+    #[test]
+    fn volumes_of_the_image_that_would_outlive_an_instance_are_known() {
+        let device = |name: &str, ebs: Option<EbsBlockDevice>| {
+            BlockDeviceMapping::builder()
+                .device_name(name)
+                .set_ebs(ebs)
+                .build()
+        };
+        let ebs = |ends| EbsBlockDevice::builder().set_delete_on_termination(ends).build();
+        let mut image = image("ami-1", "2026-01-01T00:00:00.000Z", ArchitectureValues::X8664);
+        image.block_device_mappings.get_or_insert_default().extend([
+            device("/dev/sdb", Some(ebs(Some(false)))),
+            device("/dev/sdc", Some(ebs(Some(true)))),
+            device("/dev/sdd", Some(ebs(None))),
+            device("/dev/sde", None),
+        ]);
+        assert_eq!(usable(&image).unwrap().kept_volumes, ["/dev/sdb", "/dev/sdd"]);
+    }
+
     #[test]
     fn the_old_keys_are_read_and_every_mistake_is_told() {
         let keys = |pairs: &[(&str, &str)]| {
@@ -206,8 +257,9 @@ mod tests {
             ("imageIDs", "img-1"),
             ("filters", "name"),
             ("owner", "self"),
+            ("ssmParameters", "/a b"),
         ]))
         .unwrap_err();
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems.len(), 4, "{problems:?}");
     }
 }

@@ -22,8 +22,10 @@ mod builder;
 pub mod catalogue;
 mod config;
 mod errors;
+mod http;
 mod images;
 mod interruption;
+mod labels;
 mod launch;
 mod observe;
 mod provider;
@@ -31,9 +33,11 @@ mod routes;
 mod sold;
 mod subnets;
 mod tags;
+mod terminate;
 #[cfg(test)]
 mod testing;
 mod user_data;
+mod volumes;
 mod young;
 
 pub use builder::AwsBuilder;

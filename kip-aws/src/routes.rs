@@ -29,6 +29,12 @@ struct Inner {
 }
 
 impl Routes {
+    /// The way of a token's launch, if this process has begun one.
+    pub(crate) fn known(&self, token: &LaunchToken) -> Option<Route> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.by_token.get(token).cloned()
+    }
+
     /// The way of a token's launch; chosen now if it is the first.
     ///
     /// # Errors
@@ -48,6 +54,19 @@ impl Routes {
         }
         Ok(route)
     }
+
+    /// Forgets the way of a token's launch if it used an image that is gone.
+    pub(crate) fn forget(&self, token: &LaunchToken, image: &str) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner
+            .by_token
+            .get(token)
+            .is_some_and(|route| route.image.id == image)
+        {
+            inner.by_token.remove(token);
+            inner.order.retain(|known| known != token);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +80,7 @@ mod tests {
                 id: "ami-1".into(),
                 root_device: "/dev/xvda".into(),
                 root_gib: 8,
+                kept_volumes: Vec::new(),
             },
         }
     }

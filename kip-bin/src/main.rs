@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod aws_environment;
 mod boot;
 mod catalogue;
 mod completion;
@@ -10,10 +11,13 @@ mod controller;
 #[cfg(feature = "local")]
 mod dev;
 mod exposition;
+mod freshness;
 mod get;
 mod legacy;
 mod logging;
 mod manifest;
+#[cfg(all(test, feature = "aws", feature = "local"))]
+mod migration;
 mod office;
 mod output;
 mod run;

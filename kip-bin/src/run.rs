@@ -21,6 +21,10 @@ use crate::standing::Standing;
 use crate::wire::Connection;
 use crate::{boot, system, wire};
 
+/// What to do where the kubelet's certificate or key cannot be read.
+const SERVING: &str = "the certificate of the kubelet's endpoint cannot be used: check --kubelet-certificate and --kubelet-key \
+                       (APISERVER_CERT_LOCATION, APISERVER_KEY_LOCATION), or leave both away for a self-signed one";
+
 /// Runs until SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -29,12 +33,22 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     for warning in args.legacy.warnings() {
         tracing::warn!("{warning}");
     }
+    refuse(&args.legacy.problems())?;
     let loaded = config::load(&args.provider_config)?;
+    refuse(&args.aws.contradictions(&loaded.config.cloud))?;
     for warning in &loaded.warnings {
         tracing::warn!("{}: {warning}", args.provider_config.display());
     }
     let boot = boot::options(&loaded.config)?;
     wire::block_on(serve(args, loaded.config, boot))
+}
+
+/// Ends with all problems at once, if there are any.
+fn refuse(problems: &[String]) -> anyhow::Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    anyhow::bail!("{}", problems.join("\n"))
 }
 
 async fn serve(args: RunArgs, config: Config, boot: BootOptions) -> anyhow::Result<ExitCode> {
@@ -130,11 +144,12 @@ impl Act<'_> {
         install_cells(&client).await?;
         let kubelet = kubelet_config(args, config, &client, node_ip).await?;
         let authority = system::cell_authority(&client, self.kip_namespace).await?;
-        let provider = wire::provider(config).await?;
+        let (provider, freshness) = wire::provider(config).await?;
         Controller::start(Parts {
             client,
             kubelet,
             provider,
+            freshness,
             authority,
             boot: self.boot.clone(),
             config,
@@ -187,8 +202,8 @@ async fn kubelet_config(
     kubelet.endpoint.listen = SocketAddr::new(any, args.kubelet_port);
     if let (Some(certificate), Some(key)) = (&args.kubelet_certificate, &args.kubelet_key) {
         kubelet.endpoint.certificate = ServingCertificate::Given {
-            certificate: read(certificate)?,
-            key: read(key)?,
+            certificate: read(certificate).context(SERVING)?,
+            key: read(key).context(SERVING)?,
         };
     }
     kubelet.endpoint.client_ca = match &args.client_ca {

@@ -1,5 +1,9 @@
 //! The few calls of EC2's API that Kip makes, without retries: whoever asks decides whether to ask again.
 
+pub(crate) mod catalogue;
+pub(crate) mod limit;
+pub(crate) mod prices;
+
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::Client;
@@ -167,6 +171,11 @@ pub(crate) fn filter(name: &str, values: Vec<String>) -> Filter {
 
 /// A filter for one value exactly: `*`, `?` and `\` mean themselves.
 pub(crate) fn exactly(name: &str, value: &str) -> Filter {
+    filter(name, vec![literal(value)])
+}
+
+/// A value of a filter that means itself.
+pub(crate) fn literal(value: &str) -> String {
     let mut escaped = String::with_capacity(value.len());
     for c in value.chars() {
         if matches!(c, '*' | '?' | '\\') {
@@ -174,5 +183,5 @@ pub(crate) fn exactly(name: &str, value: &str) -> Filter {
         }
         escaped.push(c);
     }
-    filter(name, vec![escaped])
+    escaped
 }

@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::document::Section;
+use super::refresh::{self, Refresh};
 use super::show;
 
 /// `cloud.aws`.
@@ -11,13 +12,13 @@ use super::show;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Aws {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) region: Option<String>,
+    pub(crate) region: Option<String>,
     #[serde(
         rename = "accessKeyID",
         serialize_with = "show::secret",
         skip_serializing_if = "Option::is_none"
     )]
-    pub(super) access_key_id: Option<SecretString>,
+    pub(crate) access_key_id: Option<SecretString>,
     #[serde(serialize_with = "show::secret", skip_serializing_if = "Option::is_none")]
     pub(super) secret_access_key: Option<SecretString>,
     #[serde(rename = "vpcID", skip_serializing_if = "Option::is_none")]
@@ -30,6 +31,9 @@ pub(crate) struct Aws {
     pub(super) endpoint_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) interruption_queue: Option<String>,
+    #[serde(rename = "pricingEndpointURL", skip_serializing_if = "Option::is_none")]
+    pub(super) pricing_endpoint_url: Option<String>,
+    pub(super) refresh: Refresh,
 }
 
 /// Reads the section.
@@ -42,7 +46,8 @@ pub(super) fn read(section: Section<'_>) -> Aws {
     if section.boolean("insecureTLSSkipVerify") == Some(true) {
         section.problem(
             "insecureTLSSkipVerify",
-            "is not possible: Kip sends keys only to whom it knows; remove it, or use an endpointURL with http:// for an emulator",
+            "is not possible: keys are sent only to whom a certificate proves; set the environment variable SSL_CERT_FILE to the \
+             endpoint's authority, or use an endpointURL with http:// for an emulator",
         );
     }
     let aws = Aws {
@@ -54,6 +59,8 @@ pub(super) fn read(section: Section<'_>) -> Aws {
         subnet_ids: section.texts("subnetIDs"),
         endpoint_url: section.text("endpointURL"),
         interruption_queue: section.text("interruptionQueue"),
+        pricing_endpoint_url: section.text("pricingEndpointURL"),
+        refresh: refresh::read(section.section("refresh")),
     };
     for (present, other, absent) in [
         ("accessKeyID", "secretAccessKey", aws.secret_access_key.is_none()),
@@ -87,21 +94,25 @@ pub(super) use ec2::check;
 
 #[cfg(feature = "aws")]
 mod ec2 {
-    use kip_aws::{AwsConfig, AwsCredentials, ImageSpec, PublicAddress};
+    use kip_aws::{AwsConfig, AwsCredentials, CpuCredits, ImageSpec, PublicAddress};
 
     use super::Aws;
-    use crate::config::Cells;
     use crate::config::document::Findings;
+    use crate::config::{Cells, Config, Credits};
 
     /// Where a user writes what is a field of [`AwsConfig`].
-    const PATHS: [(&str, &str); 6] = [
+    const PATHS: [(&str, &str); 7] = [
         ("images", "cells.bootImageSpec"),
         ("endpoint_url", "cloud.aws.endpointURL"),
         ("interruption_queue", "cloud.aws.interruptionQueue"),
+        ("pricing_endpoint_url", "cloud.aws.pricingEndpointURL"),
         ("vpc_id", "cloud.aws.vpcID"),
         ("subnet_ids", "cloud.aws.subnetIDs"),
         ("security_group_ids", "cells.extraSecurityGroups"),
     ];
+
+    /// The account of the old Kip's own images, which were also its default.
+    const OLD_IMAGES: &str = "689494258501";
 
     /// Reports what EC2 could never do, and what has no effect there.
     pub(in crate::config) fn check(aws: &Aws, cells: &Cells, findings: &Findings) {
@@ -109,6 +120,16 @@ mod ec2 {
             let instead =
                 "has no effect: Kip does not make security groups yet; name one in extraSecurityGroups";
             findings.warning("cells.extraCIDRs", instead);
+        }
+        let owners = cells.boot_image_spec.get("owners");
+        if owners.is_some_and(|owners| owners.split_whitespace().any(|owner| owner == OLD_IMAGES)) {
+            findings.problem(
+                "cells.bootImageSpec.owners",
+                format!(
+                    "{OLD_IMAGES} has images of the old Kip only, with an agent this one cannot talk to; make your own \
+                     (docs/cell-image.md) and name it, such as `imageIDs: ami-0abc`"
+                ),
+            );
         }
         if let Err(problems) = ImageSpec::parse(&cells.boot_image_spec) {
             for problem in problems {
@@ -124,6 +145,19 @@ mod ec2 {
                 .find(|(name, _)| *name == field)
                 .map_or("cloud.aws", |(_, path)| path);
             findings.problem(path, message);
+        }
+    }
+
+    impl Config {
+        /// What `kip-aws` needs to know, from all sections.
+        pub(crate) fn ec2(&self, aws: &Aws) -> AwsConfig {
+            let mut config = aws.settings(&self.cells);
+            config.cpu_credits = match self.sizing.burstable {
+                // A pod was placed by what the baseline gives: more would be paid for, and nobody counted with it.
+                Credits::Baseline => CpuCredits::Standard,
+                Credits::Surplus | Credits::Never => CpuCredits::Unlimited,
+            };
+            config
         }
     }
 
@@ -146,6 +180,10 @@ mod ec2 {
             };
             config.endpoint_url.clone_from(&self.endpoint_url);
             config.interruption_queue.clone_from(&self.interruption_queue);
+            config.pricing_endpoint_url.clone_from(&self.pricing_endpoint_url);
+            config.refresh.types = self.refresh.types;
+            config.refresh.on_demand = self.refresh.on_demand_prices;
+            config.refresh.spot = self.refresh.spot_prices;
             config.vpc_id.clone_from(&self.vpc_id);
             config.subnet_ids = self.subnet_id.iter().chain(&self.subnet_ids).cloned().collect();
             // A specification that cannot be read was refused when the file was.
@@ -203,6 +241,24 @@ cells:
         assert_eq!(config.public_address, kip_aws::PublicAddress::Never);
         assert_eq!(config.root_volume, kip_core::model::Bytes::gib(20));
         assert!(config.credentials.is_some());
+    }
+
+    /// Who counts with the baseline alone must not find surplus credits on the bill.
+    #[test]
+    fn pods_placed_by_the_baseline_get_no_credits_that_cost_extra() {
+        for (burstable, credits) in [
+            ("surplus", kip_aws::CpuCredits::Unlimited),
+            ("baseline", kip_aws::CpuCredits::Standard),
+        ] {
+            let text = format!(
+                "{{cloud: {{aws: {{region: us-east-1}}}}, cells: {{bootImageSpec: {{imageIDs: ami-1}}}}, sizing: {{burstable: {burstable}}}}}"
+            );
+            let config = parse(&text, "provider.yaml").unwrap().config;
+            let crate::config::Cloud::Aws(aws) = &config.cloud else {
+                panic!("{:?}", config.cloud);
+            };
+            assert_eq!(config.ec2(aws).cpu_credits, credits, "{burstable}");
+        }
     }
 
     #[test]

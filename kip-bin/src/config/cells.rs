@@ -96,14 +96,46 @@ pub(super) fn read(section: Section<'_>) -> Cells {
             );
         }
     }
-    section.obsolete("standbyCells", "this version keeps no instances in reserve");
-    section.obsolete(
-        "itzo",
-        "the agent is in the image, or named by cells.agent with URL and SHA-256 for each architecture",
+    read_obsolete(&section);
+    section.finish();
+    cells
+}
+
+/// The old Kip's keys without a meaning: each says what there is in its place.
+fn read_obsolete(section: &Section<'_>) {
+    section.obsolete_unless_empty(
+        "standbyCells",
+        "no instances are kept in reserve; a pod's cell boots when the pod is bound, so delete the list",
     );
-    section.obsolete("statusInterval", "cells push their status, nothing is polled");
-    section.obsolete("healthcheck", "connections to cells are watched all the time");
-    section.obsolete("cellConfig", "the agent takes no further settings");
+    if let Some(itzo) = section.section_if_present("itzo") {
+        let baked = "the agent is kip-cell, in the image, or named by cells.agent with URL and SHA-256 for each architecture";
+        itzo.obsolete("url", baked);
+        itzo.obsolete("version", baked);
+        itzo.finish();
+    }
+    section.obsolete(
+        "statusInterval",
+        "cells push their status when it changes, nothing is polled; delete it",
+    );
+    if let Some(checks) = section.section_if_present("healthcheck") {
+        let always = "connections to cells are watched all the time, and a silent cell is lost only when the cloud says that its \
+                      instance is gone; delete it";
+        checks.obsolete("status", always);
+        checks.obsolete("cloudAPI", always);
+        checks.finish();
+    }
+    if let Some(settings) = section.section_if_present("cellConfig") {
+        for (key, _) in settings.take_all() {
+            let instead = match key.as_str() {
+                "imageCacheEndpoint" | "imageCacheMountDir" | "imageCacheMountOpts" => {
+                    "cells mount no image cache; put large images into the boot image, or use a registry in the cells' region"
+                }
+                _ => "the agent takes no further settings; delete it",
+            };
+            settings.no_effect(&key, instead);
+        }
+        settings.finish();
+    }
     if section.boolean("useCloudParameterStore") == Some(true) {
         section.problem(
             "useCloudParameterStore",
@@ -111,8 +143,6 @@ pub(super) fn read(section: Section<'_>) -> Cells {
              so pods with a network of their own cannot read it; remove the key",
         );
     }
-    section.finish();
-    cells
 }
 
 fn is_nametag(name: &str) -> bool {
