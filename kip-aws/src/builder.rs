@@ -1,6 +1,7 @@
 //! Opening EC2: everything that can be wrong is found before the first pod waits.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_config::timeout::TimeoutConfig;
@@ -11,16 +12,20 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_smithy_http_client::tls;
 use kip_core::error::{Error, ErrorKind, Result};
+use kip_core::ids::{ClusterUid, NodeName};
 use kip_core::model::{Architecture, Offering};
 use secrecy::ExposeSecret as _;
 
 use crate::api::Api;
 use crate::catalogue::Catalogue;
 use crate::config::AwsConfig;
+use crate::environment::{self, Metadata, Owner};
 use crate::images;
+use crate::preflight::{self, Check, Verdict};
 use crate::provider::AwsCloud;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
+use crate::upkeep::Upkeep;
 
 /// The operation in the errors of opening.
 pub(crate) const START: &str = "open EC2";
@@ -33,6 +38,8 @@ const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct AwsBuilder {
     config: AwsConfig,
     source: Option<Source>,
+    owner: Option<Owner>,
+    controller: Option<IpAddr>,
 }
 
 /// What EC2 answered when it was opened.
@@ -44,11 +51,35 @@ pub(crate) struct Opened {
     pub(crate) subnets: Subnets,
     pub(crate) images: BTreeMap<Architecture, images::BootImage>,
     pub(crate) sold: Sold,
+    pub(crate) upkeep: Option<Upkeep>,
 }
 
 impl AwsBuilder {
     pub(crate) fn new(config: AwsConfig) -> Self {
-        Self { config, source: None }
+        Self {
+            config,
+            source: None,
+            owner: None,
+            controller: None,
+        }
+    }
+
+    /// Says for which virtual node of which cluster instances are launched. What Kip keeps beside instances belongs to it, such as the security
+    /// group; without an owner nothing is kept.
+    #[must_use]
+    pub fn owner(mut self, cluster: &ClusterUid, node: &NodeName) -> Self {
+        self.owner = Some(Owner {
+            cluster: cluster.to_string(),
+            node: node.to_string(),
+        });
+        self
+    }
+
+    /// Says from which address the controller reaches instances: where it is in the VPC, nobody else reaches their agents.
+    #[must_use]
+    pub fn controller(mut self, address: IpAddr) -> Self {
+        self.controller = Some(address);
+        self
     }
 
     /// Sells what a catalogue knows, which somebody else keeps up to date. Default: what is compiled in about the region. What has no subnet
@@ -66,28 +97,26 @@ impl AwsBuilder {
         self
     }
 
-    /// Checks configuration, credentials, subnets and images with EC2, and answers the cloud. Changes nothing there; safe to repeat and to
-    /// drop. Must run in a tokio runtime, which the cloud then uses.
+    /// Checks configuration, credentials, subnets and images with EC2, makes sure of the owner's security group, and answers the cloud. Safe to
+    /// repeat and to drop. Must run in a tokio runtime, which the cloud then uses.
     ///
     /// # Errors
     /// `ConfigInvalid` with what to change; `Unauthenticated` when there are no usable credentials, `PermissionDenied` when they do not
     /// allow the calls; `Unavailable` and `Timeout` when EC2 cannot be reached.
     pub async fn open(self) -> Result<AwsCloud> {
         self.config.validated()?;
-        let sdk = sdk_config(&self.config).await;
-        let region = sdk.region().map(Region::to_string).ok_or_else(|| {
-            let message = "region: no region is known: set `cloud.aws.region` or AWS_REGION";
-            Error::new(ErrorKind::ConfigInvalid, START, message)
-        })?;
+        let mut config = self.config;
+        let sdk = sdk_config(&config).await;
+        let region = region(&sdk)?;
         check_credentials(&sdk).await?;
-        let api = Api::new(client(&sdk, &self.config));
+        let api = Api::new(client(&sdk, &config));
         let in_region = |error: Error| error.with_context("region", &region);
-        let subnets = Subnets::find(api.clone(), &self.config)
+        let metadata = metadata(&sdk, &config)?;
+        let vpc = environment::place(&api, &metadata, &mut config, self.owner.as_ref())
             .await
             .map_err(in_region)?;
-        let images = images::resolve(&api, &self.config.images)
-            .await
-            .map_err(in_region)?;
+        let subnets = Subnets::find(api.clone(), &config).await.map_err(in_region)?;
+        let images = images::resolve(&api, &config.images).await.map_err(in_region)?;
         let source = match self.source {
             Some(source) => source,
             None => Source::Catalogue(Arc::new(seeded(&region)?)),
@@ -100,15 +129,85 @@ impl AwsBuilder {
             );
             return Err(in_region(Error::new(ErrorKind::ConfigInvalid, START, message)));
         }
+        // Last, so that a configuration that cannot work makes nothing.
+        let own = environment::own_group(&config, self.owner.as_ref(), vpc.as_ref(), self.controller);
+        environment::guard(&api, &mut config, own.as_ref())
+            .await
+            .map_err(in_region)?;
+        let upkeep = match (self.owner, config.vpc_id.clone()) {
+            (Some(owner), Some(vpc)) => Some(Upkeep::start(api.clone(), owner, vpc, config.upkeep_interval)),
+            _ => None,
+        };
         Ok(AwsCloud::new(Opened {
             region,
             api,
-            config: self.config,
+            config,
             subnets,
             images,
             sold,
+            upkeep,
         }))
     }
+
+    /// Checks everything that [`open`](Self::open) needs, and what only a pod would find out, such as permissions: by calls that change nothing.
+    /// Never fails: what is wrong is in the answer.
+    pub async fn preflight(self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        let problems = self.config.problems();
+        if !problems.is_empty() {
+            let check = Check::new("configuration", Verdict::Failed, problems.join("; "));
+            return vec![check.with_remedy("change the fields that are named")];
+        }
+        let sdk = sdk_config(&self.config).await;
+        let region = match region(&sdk) {
+            Ok(region) => region,
+            Err(error) => {
+                let check = Check::new("region", Verdict::Failed, error.message());
+                return vec![check.with_remedy("set `cloud.aws.region` or AWS_REGION")];
+            }
+        };
+        checks.push(Check::new("region", Verdict::Ok, &region));
+        if let Err(error) = check_credentials(&sdk).await {
+            let check = Check::new("credentials", Verdict::Failed, error.chain().to_string());
+            checks.push(check.with_remedy("give this process credentials as Kip will have them"));
+            return checks;
+        }
+        checks.push(preflight::identity(&sdk, &self.config).await);
+        let source = match self.source {
+            Some(source) => Ok(source),
+            None => seeded(&region).map(|catalogue| Source::Catalogue(Arc::new(catalogue))),
+        };
+        match (source, metadata(&sdk, &self.config)) {
+            (Ok(source), Ok(metadata)) => {
+                let asking = preflight::Asking {
+                    api: Api::new(client(&sdk, &self.config)),
+                    metadata,
+                    config: self.config,
+                    source,
+                    owner: self.owner,
+                    controller: self.controller,
+                };
+                checks.extend(Box::pin(preflight::ask(asking)).await);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                let check = Check::new("configuration", Verdict::Failed, error.chain().to_string());
+                checks.push(check.with_remedy("change the field that is named"));
+            }
+        }
+        checks
+    }
+}
+
+fn region(sdk: &SdkConfig) -> Result<String> {
+    sdk.region().map(Region::to_string).ok_or_else(|| {
+        let message = "region: no region is known: set `cloud.aws.region` or AWS_REGION";
+        Error::new(ErrorKind::ConfigInvalid, START, message)
+    })
+}
+
+fn metadata(sdk: &SdkConfig, config: &AwsConfig) -> Result<Metadata> {
+    Metadata::at(sdk, config.metadata_url.as_deref())
+        .map_err(|message| Error::new(ErrorKind::ConfigInvalid, START, message))
 }
 
 fn seeded(region: &str) -> Result<Catalogue> {

@@ -21,10 +21,13 @@ mod batch;
 mod builder;
 pub mod catalogue;
 mod config;
+mod environment;
 mod errors;
 mod images;
 mod launch;
 mod observe;
+mod permissions;
+mod preflight;
 mod provider;
 mod routes;
 mod sold;
@@ -32,9 +35,12 @@ mod subnets;
 mod tags;
 #[cfg(test)]
 mod testing;
+mod upkeep;
 mod young;
 
 pub use builder::AwsBuilder;
-pub use config::{AwsConfig, AwsCredentials, CpuCredits, PublicAddress};
+pub use config::{AwsConfig, AwsCredentials, CpuCredits, PublicAddress, SecurityGroup};
 pub use images::ImageSpec;
+pub use permissions::{iam_policy, permission_table};
+pub use preflight::{Check, Verdict};
 pub use provider::AwsCloud;

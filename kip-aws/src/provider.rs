@@ -22,6 +22,7 @@ use crate::images::BootImage;
 use crate::routes::{Route, Routes};
 use crate::sold::Sold;
 use crate::subnets::Subnets;
+use crate::upkeep::{self, Upkeep};
 use crate::young::Young;
 use crate::{launch, observe, tags};
 
@@ -44,6 +45,7 @@ struct Inner {
     sold: Sold,
     routes: Routes,
     young: Young,
+    upkeep: Option<Upkeep>,
     describing: Batcher<Instance>,
     terminating: Batcher<InstanceStateName>,
 }
@@ -72,6 +74,7 @@ impl AwsCloud {
             subnets: opened.subnets,
             images: opened.images,
             sold: opened.sold,
+            upkeep: opened.upkeep,
             routes: Routes::default(),
         }))
     }
@@ -96,6 +99,17 @@ impl Inner {
                 image: image.clone(),
             })
         })
+    }
+
+    /// The routes of an instance are made in the background, and tried again until they are there.
+    fn see_to_routes(&self, request: &LaunchRequest, instance: &Instance) {
+        match &self.upkeep {
+            _ if request.options.routes.is_empty() => {}
+            Some(upkeep) => upkeep.launched(instance.id.as_str()),
+            None => {
+                tracing::warn!(instance = %instance.id, "no routes lead to the instance: nobody said whose it is")
+            }
+        }
     }
 
     /// After EC2 said that the token was used before: the instance, if it is the one that is asked for now. Configuration, image or subnet
@@ -190,12 +204,14 @@ impl CloudProvider for AwsCloud {
     }
 
     async fn launch(&self, request: LaunchRequest) -> Result<Instance> {
+        upkeep::check(&request.options.routes)?;
         let route = self.0.route(&request).await?;
         let input = launch::input(&request, &self.0.config, &route.image, &route.subnet)?;
         let Refusal { code, error } = match self.0.api.run_instances(input).await {
             Ok(launched) => {
                 let instance = observe::instance("launch", &launched)?;
                 self.0.young.add(&instance.id);
+                self.0.see_to_routes(&request, &instance);
                 return Ok(instance);
             }
             Err(refusal) => refusal,
@@ -210,11 +226,17 @@ impl CloudProvider for AwsCloud {
         if error.kind() != ErrorKind::AlreadyExists {
             return Err(error);
         }
-        self.0.launched_before(&request).await?.ok_or(error)
+        let instance = self.0.launched_before(&request).await?.ok_or(error)?;
+        self.0.see_to_routes(&request, &instance);
+        Ok(instance)
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<()> {
-        match self.0.terminating.ask("terminate", id).await? {
+        let before = self.0.terminating.ask("terminate", id).await?;
+        if let Some(upkeep) = &self.0.upkeep {
+            upkeep.terminated(id.as_str());
+        }
+        match before {
             // Gone before this call. One that this call ended at once is asked for once more.
             Some(InstanceStateName::Terminated) => Err(gone("terminate", id)),
             // EC2 does not know yet what it launched a moment ago: nothing is gone, and callers repeat.

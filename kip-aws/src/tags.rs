@@ -7,6 +7,8 @@ use hmac_sha256::Hash;
 use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::provider::{LaunchRequest, tags};
 
+use crate::upkeep;
+
 /// Most tags a resource may have. Source for all limits here: "Tag your Amazon EC2 resources", Amazon EC2 User Guide.
 const MOST: usize = 50;
 /// Longest key, in characters.
@@ -57,6 +59,9 @@ pub(crate) fn of_launch(
     all.entry("Name".into()).or_insert_with(|| name(request, nametag));
     all.extend(request.tags.clone());
     all.insert(FINGERPRINT.into(), fingerprint(request));
+    if !request.options.routes.is_empty() {
+        all.insert(upkeep::TAG.into(), upkeep::tag_value(&request.options.routes));
+    }
     if let Some(pod) = all.get_mut(tags::POD) {
         // For people, and a namespace and a name may be longer together than a tag.
         *pod = pod.chars().take(VALUE).collect();

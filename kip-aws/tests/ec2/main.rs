@@ -5,4 +5,8 @@ mod conformance;
 mod driver;
 mod fake;
 mod moto;
+mod preflight;
+mod security_group;
+mod upkeep;
+mod vpc;
 mod wire;
