@@ -15,6 +15,7 @@ mod logging;
 mod manifest;
 mod office;
 mod output;
+mod preflight;
 mod run;
 mod signals;
 mod size;

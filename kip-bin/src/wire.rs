@@ -1,10 +1,12 @@
 //! Joins the parts: the runtime, the cluster's client, and the cloud the configuration names.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use kip_core::ids::{ClusterUid, NodeName};
 use kip_core::model::Offering;
 use kip_core::provider::CloudProvider;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -55,11 +57,30 @@ pub(crate) fn offerings(config: &Config) -> anyhow::Result<Vec<Offering>> {
     }
 }
 
+/// Whose instances a cloud is to launch, and from where they are controlled.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "aws"),
+    expect(dead_code, reason = "only EC2 keeps anything for a node")
+)]
+pub(crate) struct Home {
+    /// UID of the cluster.
+    pub(crate) cluster: ClusterUid,
+    /// Name of the virtual node.
+    pub(crate) node: NodeName,
+    /// This machine's address.
+    pub(crate) address: IpAddr,
+}
+
 /// The cloud the configuration names, ready to launch.
 ///
 /// # Errors
 /// When it cannot work here: the message says what is missing and what to do.
-pub(crate) async fn provider(config: &Config) -> anyhow::Result<Arc<dyn CloudProvider>> {
+#[cfg_attr(
+    not(feature = "aws"),
+    expect(unused_variables, reason = "only EC2 keeps anything for a node")
+)]
+pub(crate) async fn provider(config: &Config, home: &Home) -> anyhow::Result<Arc<dyn CloudProvider>> {
     match &config.cloud {
         #[cfg(feature = "local")]
         Cloud::Local(local) => Ok(Arc::new(kip_local::LocalCloud::new(local.clone()).await?)),
@@ -67,7 +88,10 @@ pub(crate) async fn provider(config: &Config) -> anyhow::Result<Arc<dyn CloudPro
         Cloud::Aws(aws) => {
             let settings = aws.settings(&config.cells);
             // Boxed: the future that opens EC2 is large, and awaited once.
-            let opening = Box::pin(kip_aws::AwsCloud::builder(settings).open());
+            let opening = kip_aws::AwsCloud::builder(settings)
+                .owner(&home.cluster, &home.node)
+                .controller(home.address);
+            let opening = Box::pin(opening.open());
             Ok(Arc::new(opening.await?))
         }
         other => anyhow::bail!("this build has no {} support", other.name()),
