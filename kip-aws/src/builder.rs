@@ -10,7 +10,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
-use aws_smithy_http_client::tls;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::ids::{ClusterUid, NodeName};
 use kip_core::model::{Architecture, Offering};
@@ -20,12 +20,12 @@ use crate::api::Api;
 use crate::catalogue::Catalogue;
 use crate::config::AwsConfig;
 use crate::environment::{self, Metadata, Owner};
-use crate::images;
 use crate::preflight::{self, Check, Verdict};
 use crate::provider::AwsCloud;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
 use crate::upkeep::Upkeep;
+use crate::{http, images};
 
 /// The operation in the errors of opening.
 pub(crate) const START: &str = "open EC2";
@@ -111,7 +111,7 @@ impl AwsBuilder {
         check_credentials(&sdk).await?;
         let api = Api::new(client(&sdk, &config));
         let in_region = |error: Error| error.with_context("region", &region);
-        let metadata = metadata(&sdk, &config)?;
+        let metadata = metadata(&config)?;
         let vpc = environment::place(&api, &metadata, &mut config, self.owner.as_ref())
             .await
             .map_err(in_region)?;
@@ -177,7 +177,7 @@ impl AwsBuilder {
             Some(source) => Ok(source),
             None => seeded(&region).map(|catalogue| Source::Catalogue(Arc::new(catalogue))),
         };
-        match (source, metadata(&sdk, &self.config)) {
+        match (source, metadata(&self.config)) {
             (Ok(source), Ok(metadata)) => {
                 let asking = preflight::Asking {
                     api: Api::new(client(&sdk, &self.config)),
@@ -205,8 +205,8 @@ fn region(sdk: &SdkConfig) -> Result<String> {
     })
 }
 
-fn metadata(sdk: &SdkConfig, config: &AwsConfig) -> Result<Metadata> {
-    Metadata::at(sdk, config.metadata_url.as_deref())
+fn metadata(config: &AwsConfig) -> Result<Metadata> {
+    Metadata::at(config.metadata_url.as_deref())
         .map_err(|message| Error::new(ErrorKind::ConfigInvalid, START, message))
 }
 
@@ -223,10 +223,8 @@ fn seeded(region: &str) -> Result<Catalogue> {
 }
 
 async fn sdk_config(config: &AwsConfig) -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-        .build_https();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(http::client(ProxyConfig::from_env()));
     if let Some(region) = &config.region {
         loader = loader.region(Region::new(region.clone()));
     }

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use crate::environment::{self, Cidr};
 use crate::images::ImageSpec;
-use crate::tags;
+use crate::{launch, tags};
 
 /// How Kip uses EC2. [`AwsConfig::default`] with a boot image is enough where the region is known from the environment.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct AwsConfig {
     pub public_address: PublicAddress,
     /// Whether instances get a second private address, for the pod. Default true.
     pub secondary_address: bool,
-    /// Root volume of a launch that asks for none; at least the image's. Default 5 GiB.
+    /// Least size of the root volume; it is at least the image's too, and what a launch asks for. Default 5 GiB.
     pub root_volume: Bytes,
     /// How burstable types go beyond their baseline. Default unlimited, as the sizer's prices assume.
     pub cpu_credits: CpuCredits,
@@ -173,9 +173,12 @@ impl AwsConfig {
                 problems.push(format!("{field}: `{value}` is no id: it begins with `{prefix}`"));
             }
         }
-        // More are refused by EC2 even when the account's quota was raised. Source: "Amazon VPC quotas", Amazon VPC User Guide.
-        if self.security_group_ids.len() + usize::from(self.security_group != SecurityGroup::None) > 16 {
-            problems.push("security_group_ids: an instance has at most 16, Kip's own among them".to_owned());
+        let groups = self.security_group_ids.len() + usize::from(self.security_group != SecurityGroup::None);
+        if groups > launch::GROUPS {
+            problems.push(format!(
+                "security_group_ids: an instance has at most {}, Kip's own among them",
+                launch::GROUPS
+            ));
         }
         if self.upkeep_interval.is_zero() {
             problems.push("upkeep_interval: must not be zero".to_owned());

@@ -23,7 +23,9 @@ pub mod catalogue;
 mod config;
 mod environment;
 mod errors;
+mod http;
 mod images;
+mod labels;
 mod launch;
 mod observe;
 mod permissions;
@@ -33,9 +35,12 @@ mod routes;
 mod sold;
 mod subnets;
 mod tags;
+mod terminate;
 #[cfg(test)]
 mod testing;
 mod upkeep;
+mod user_data;
+mod volumes;
 mod young;
 
 pub use builder::AwsBuilder;
@@ -44,3 +49,4 @@ pub use images::ImageSpec;
 pub use permissions::{iam_policy, permission_table};
 pub use preflight::{Check, Verdict};
 pub use provider::AwsCloud;
+pub use user_data::user_data_len;

@@ -94,7 +94,7 @@ mod aws {
                 loaded.config.cloud.name()
             );
         };
-        let settings = aws.settings(&loaded.config.cells);
+        let settings = loaded.config.ec2(aws);
         let lines = wire::block_on(async {
             let cluster = cluster(args).await;
             let mut builder = AwsCloud::builder(settings);

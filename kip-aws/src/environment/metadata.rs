@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use aws_config::SdkConfig;
 use aws_config::imds::Client;
 use aws_config::provider_config::ProviderConfig;
+use aws_smithy_http_client::proxy::ProxyConfig;
+
+use crate::http;
 
 /// Where the interfaces are.
 const INTERFACES: &str = "/latest/meta-data/network/interfaces/macs/";
@@ -20,11 +22,9 @@ impl Metadata {
     ///
     /// # Errors
     /// When the URL cannot be read.
-    pub(crate) fn at(sdk: &SdkConfig, url: Option<&str>) -> Result<Self, String> {
-        let mut provider = ProviderConfig::default();
-        if let Some(http) = sdk.http_client() {
-            provider = provider.with_http_client(http);
-        }
+    pub(crate) fn at(url: Option<&str>) -> Result<Self, String> {
+        // It is on this machine: no proxy is on the way.
+        let provider = ProviderConfig::default().with_http_client(http::client(ProxyConfig::disabled()));
         let builder = Client::builder()
             .configure(&provider)
             .max_attempts(1)

@@ -1,12 +1,15 @@
 //! The provider on two EC2s that are not Amazon's: our own, which fails when told to, and `moto`, whose wire format others vouch for.
 
 mod behaviour;
+mod calls;
 mod conformance;
 mod driver;
 mod fake;
 mod moto;
 mod preflight;
+mod repeat;
 mod security_group;
+mod terminate;
 mod upkeep;
 mod vpc;
 mod wire;

@@ -105,7 +105,7 @@ async fn with_an_instance_and_a_group_of_its_own_every_permission_can_be_told() 
             .ends_with("as it should be"),
         "{checks:?}"
     );
-    ec2.state().denied.insert("TerminateInstances".into());
+    ec2.state().denied_actions.insert("TerminateInstances".into());
     let checks = preflight(ec2.config()).await;
     ensure!(failed(&checks) == ["ec2:TerminateInstances"], "{checks:?}");
     ensure!(ec2.state().instances.len() == 1);
@@ -138,7 +138,7 @@ async fn a_missing_permission_is_named_with_what_it_costs() -> Result<()> {
         ("DescribeVolumes", "ec2:DescribeVolumes", Verdict::Warning),
     ] {
         let ec2 = FakeEc2::start().await?;
-        ec2.state().denied.insert(denied.into());
+        ec2.state().denied_actions.insert(denied.into());
         let checks = preflight(ec2.config()).await;
         let check = find(&checks, what)?;
         ensure!(check.verdict == verdict, "{denied}: {check:?}");
@@ -146,7 +146,7 @@ async fn a_missing_permission_is_named_with_what_it_costs() -> Result<()> {
         ensure!(remedy.contains(&format!("`ec2:{denied}`")), "{denied}: {check:?}");
     }
     let ec2 = FakeEc2::start().await?;
-    ec2.state().denied.insert("PassRole".into());
+    ec2.state().denied_actions.insert("PassRole".into());
     let mut config = ec2.config();
     config.instance_profile = Some("kip-cell".into());
     let checks = preflight(config).await;

@@ -156,7 +156,7 @@ async fn whoever_may_not_make_a_group_is_told_the_ways_out_and_they_work() -> Re
         "CreateSecurityGroup",
         "AuthorizeSecurityGroupIngress",
     ] {
-        ec2.state().denied = BTreeSet::from([denied.to_owned()]);
+        ec2.state().denied_actions = BTreeSet::from([denied.to_owned()]);
         let error = of_node(ec2.config(), "kip-0")
             .open()
             .await
@@ -170,7 +170,7 @@ async fn whoever_may_not_make_a_group_is_told_the_ways_out_and_they_work() -> Re
     }
     let tries = ec2.calls("CreateSecurityGroup").len();
     let all = ["DescribeVpcs", "DescribeSecurityGroups", "CreateSecurityGroup"];
-    ec2.state().denied = all.map(str::to_owned).into();
+    ec2.state().denied_actions = all.map(str::to_owned).into();
     for (given, groups) in [
         (SecurityGroup::None, vec!["sg-extra"]),
         (

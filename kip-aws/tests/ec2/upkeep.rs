@@ -100,12 +100,12 @@ async fn a_route_that_fails_at_first_is_made_later_and_the_launch_is_not_lost() 
 #[tokio::test]
 async fn the_next_controller_makes_the_routes_that_are_missing() -> Result<()> {
     let ec2 = FakeEc2::start().await?;
-    ec2.state().denied.insert("CreateRoute".into());
+    ec2.state().denied_actions.insert("CreateRoute".into());
     let cloud = open(ec2.config()).await?;
     let id = cloud.launch(routed("t1")).await?.id.to_string();
     until("an attempt", || !ec2.calls("CreateRoute").is_empty()).await?;
     drop(cloud);
-    ec2.state().denied.clear();
+    ec2.state().denied_actions.clear();
     let _next = open(ec2.config()).await?;
     until("the route", || target(&ec2, "rtb-main").as_ref() == Some(&id)).await
 }
@@ -158,12 +158,12 @@ async fn interfaces_that_are_left_over_are_removed_and_other_peoples_are_not() -
     for (id, tags) in [("eni-own", own), ("eni-others", others)] {
         let tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned()));
         ec2.state()
-            .interfaces
+            .left_interfaces
             .insert(id.into(), tags.into_iter().collect());
     }
     let _cloud = open(ec2.config()).await?;
     until("the interface to go", || {
-        !ec2.state().interfaces.contains_key("eni-own")
+        !ec2.state().left_interfaces.contains_key("eni-own")
     })
     .await?;
     ensure!(
@@ -175,7 +175,7 @@ async fn interfaces_that_are_left_over_are_removed_and_other_peoples_are_not() -
         ec2.calls("DescribeNetworkInterfaces").len() > looked + 1
     })
     .await?;
-    ensure!(ec2.state().interfaces.contains_key("eni-others"));
+    ensure!(ec2.state().left_interfaces.contains_key("eni-others"));
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use futures::stream;
 pub use left_over::LeftOver;
 pub use route_tables::RouteTable;
 pub use security_groups::{Ingress, SecurityGroup, SecurityGroups};
-pub use state::{Answer, Machine, State};
+pub use state::{Answer, Life, Machine, State};
 pub use vpcs::Vpc;
 pub use wire::Params;
 

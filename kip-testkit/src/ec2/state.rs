@@ -37,7 +37,7 @@ pub struct State {
     /// By id.
     pub instances: BTreeMap<String, Machine>,
     /// Actions that the caller's policy does not allow.
-    pub denied: BTreeSet<String>,
+    pub denied_actions: BTreeSet<String>,
     /// The VPCs of the caller's own machine; none when it is no instance.
     pub homes: Vec<String>,
     /// VPCs, by id.
@@ -49,10 +49,29 @@ pub struct State {
     /// Instances that take packets that are not for their own addresses.
     pub forwarding: BTreeSet<String>,
     /// Network interfaces that nobody uses.
-    pub interfaces: LeftOver,
+    pub left_interfaces: LeftOver,
     /// Volumes that nobody uses.
-    pub volumes: LeftOver,
+    pub left_volumes: LeftOver,
+    /// Instances with termination protection: no call that names one ends any in its zone.
+    pub protected: BTreeSet<String>,
+    /// Instances that the caller may not terminate: no call that names one ends any.
+    pub denied: BTreeSet<String>,
+    /// Volumes of each image beside the root: device, GiB, and whether they end with the instance.
+    pub volumes: BTreeMap<String, Vec<(&'static str, u32, bool)>>,
+    /// Tokens of launches that were refused for want of room: EC2 keeps the parameters.
+    refused: BTreeMap<String, Params>,
     made: u64,
+}
+
+/// The life of an instance, as the bill has it.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// When it was launched.
+    pub from: Instant,
+    /// When it was terminated; None while it is not.
+    pub until: Option<Instant>,
 }
 
 /// One instance.
@@ -97,14 +116,18 @@ impl Default for State {
             shutdown: Duration::ZERO,
             page: 1000,
             instances: BTreeMap::new(),
-            denied: BTreeSet::new(),
+            denied_actions: BTreeSet::new(),
             homes: Vec::new(),
             vpcs: vpcs::usual(),
             security_groups: SecurityGroups::new(),
             route_tables: route_tables::usual(),
             forwarding: BTreeSet::new(),
-            interfaces: LeftOver::new(),
-            volumes: LeftOver::new(),
+            left_interfaces: LeftOver::new(),
+            left_volumes: LeftOver::new(),
+            protected: BTreeSet::new(),
+            denied: BTreeSet::new(),
+            volumes: BTreeMap::new(),
+            refused: BTreeMap::new(),
             made: 0,
         }
     }
@@ -113,7 +136,7 @@ impl Default for State {
 impl State {
     /// Answers a call.
     pub fn call(&mut self, action: &str, params: &Params) -> Answer {
-        if let Some(refused) = dry_run::refusal(&self.denied, action, params) {
+        if let Some(refused) = dry_run::refusal(&self.denied_actions, action, params) {
             return Err(refused);
         }
         if params.get("DryRun") == Some("true") {
@@ -133,13 +156,13 @@ impl State {
             "CreateRoute" | "ReplaceRoute" | "DeleteRoute" => route_tables::change(self, action, params),
             "ModifyInstanceAttribute" => route_tables::modify(self, params),
             "DescribeNetworkInterfaces" => left_over::describe(
-                &self.interfaces,
+                &self.left_interfaces,
                 "networkInterfaceSet",
                 "networkInterfaceId",
                 params,
             ),
-            "DeleteNetworkInterface" => left_over::delete_interface(&mut self.interfaces, params),
-            "DescribeVolumes" => left_over::describe(&self.volumes, "volumeSet", "volumeId", params),
+            "DeleteNetworkInterface" => left_over::delete_interface(&mut self.left_interfaces, params),
+            "DescribeVolumes" => left_over::describe(&self.left_volumes, "volumeSet", "volumeId", params),
             "RevokeSecurityGroupIngress" => security_groups::revoke(&mut self.security_groups, params),
             _ => refuse(
                 "InvalidAction",
@@ -169,6 +192,12 @@ impl State {
                 return refuse("IdempotentInstanceTerminated", format!("{id} is terminated."));
             }
             return Ok(self.launched(id));
+        }
+        if self.refused.get(&token).is_some_and(|before| before != params) {
+            return refuse(
+                "IdempotentParameterMismatch",
+                "The client token was used with other parameters.",
+            );
         }
         let instance_type = params.get("InstanceType").unwrap_or_default().to_owned();
         let Some(architecture) = self.types.get(&instance_type) else {
@@ -203,6 +232,7 @@ impl State {
         let secondary = params.get("NetworkInterface.1.SecondaryPrivateIpAddressCount");
         let need = 1 + secondary.and_then(|count| count.parse::<i64>().ok()).unwrap_or(0);
         if *free < need {
+            self.refused.insert(token, params.clone());
             return refuse("InsufficientFreeAddressesInSubnet", format!("{subnet} is full."));
         }
         if params.tags("instance").len() > 50 {
@@ -222,6 +252,7 @@ impl State {
         let zone = zone.clone();
         match self.capacity.get_mut(&(instance_type.clone(), zone.clone())) {
             Some(0) => {
+                self.refused.insert(token, params.clone());
                 let message =
                     format!("We currently do not have sufficient {instance_type} capacity in {zone}.");
                 return refuse("InsufficientInstanceCapacity", message);
@@ -284,8 +315,19 @@ impl State {
             let message = format!("The instance ID '{}' does not exist", unknown.join(", "));
             return refuse("InvalidInstanceID.NotFound", message);
         }
+        if let Some(id) = ids.iter().find(|id| self.denied.contains(*id)) {
+            let message = format!("You are not authorized to terminate {id}.");
+            return refuse("UnauthorizedOperation", message);
+        }
+        let zone = |id: &String| self.instances[id].zone.clone();
+        let protected: BTreeSet<String> = ids
+            .iter()
+            .filter(|id| self.protected.contains(*id))
+            .map(zone)
+            .collect();
+        let spared: BTreeSet<&String> = ids.iter().filter(|id| protected.contains(&zone(id))).collect();
         let mut changes = Vec::new();
-        for id in &ids {
+        for id in ids.iter().filter(|id| !spared.contains(id)) {
             let before = self.state_of(&self.instances[id]);
             if let Some(machine) = self.instances.get_mut(id) {
                 machine.end.get_or_insert_with(Instant::now);
@@ -297,7 +339,16 @@ impl State {
                     + &wrap("previousState", &element("name", before)),
             );
         }
-        Ok(set("instancesSet", changes))
+        match ids.iter().find(|id| self.protected.contains(*id)) {
+            // The other zones' instances end all the same.
+            Some(id) => refuse(
+                "OperationNotPermitted",
+                format!(
+                    "The instance '{id}' may not be terminated. Modify its 'disableApiTermination' instance attribute and try again."
+                ),
+            ),
+            None => Ok(set("instancesSet", changes)),
+        }
     }
 
     fn describe(&self, params: &Params) -> Answer {
@@ -411,6 +462,18 @@ impl State {
             .collect()
     }
 
+    /// The lives of all instances that there ever were.
+    pub fn lives(&self) -> Vec<Life> {
+        self.instances
+            .values()
+            .map(|machine| Life {
+                tags: machine.params.tags("instance"),
+                from: machine.born,
+                until: machine.end.map(|end| end + self.shutdown),
+            })
+            .collect()
+    }
+
     /// Ends an instance by itself.
     pub fn end(&mut self, id: &str, code: &str, message: &str) {
         if let Some(machine) = self.instances.get_mut(id) {
@@ -469,14 +532,23 @@ impl State {
                     })
             })
             .map(|(id, (architecture, date))| {
-                let root = element("deviceName", "/dev/xvda") + &wrap("ebs", &element("volumeSize", "8"));
+                let device = |name: &str, gib: u32, ends: bool| {
+                    let ebs = element("volumeSize", &gib.to_string())
+                        + &element("deleteOnTermination", if ends { "true" } else { "false" });
+                    element("deviceName", name) + &wrap("ebs", &ebs)
+                };
+                let more = self.volumes.get(id.as_str()).into_iter().flatten();
+                let devices = [("/dev/xvda", 8, true)]
+                    .iter()
+                    .chain(more)
+                    .map(|&(name, gib, ends)| device(name, gib, ends));
                 element("imageId", id)
                     + &element("architecture", architecture)
                     + &element("creationDate", date)
                     + &element("imageState", "available")
                     + &element("rootDeviceType", "ebs")
                     + &element("rootDeviceName", "/dev/xvda")
-                    + &set("blockDeviceMapping", [root])
+                    + &set("blockDeviceMapping", devices)
             });
         Ok(set("imagesSet", shown))
     }
