@@ -1,6 +1,5 @@
 //! Opening EC2: everything that can be wrong is found before the first pod waits.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,19 +12,20 @@ use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::ids::{ClusterUid, NodeName};
-use kip_core::model::{Architecture, Offering};
+use kip_core::model::Offering;
 use secrecy::ExposeSecret as _;
 
 use crate::api::Api;
 use crate::catalogue::Catalogue;
 use crate::config::AwsConfig;
 use crate::environment::{self, Metadata, Owner};
+use crate::http;
+use crate::images::Images;
 use crate::preflight::{self, Check, Verdict};
 use crate::provider::AwsCloud;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
 use crate::upkeep::Upkeep;
-use crate::{http, images};
 
 /// The operation in the errors of opening.
 pub(crate) const START: &str = "open EC2";
@@ -49,7 +49,7 @@ pub(crate) struct Opened {
     pub(crate) api: Api,
     pub(crate) config: AwsConfig,
     pub(crate) subnets: Subnets,
-    pub(crate) images: BTreeMap<Architecture, images::BootImage>,
+    pub(crate) images: Images,
     pub(crate) sold: Sold,
     pub(crate) upkeep: Option<Upkeep>,
 }
@@ -116,12 +116,14 @@ impl AwsBuilder {
             .await
             .map_err(in_region)?;
         let subnets = Subnets::find(api.clone(), &config).await.map_err(in_region)?;
-        let images = images::resolve(&api, &config.images).await.map_err(in_region)?;
+        let images = Images::open(api.clone(), &sdk, &config)
+            .await
+            .map_err(in_region)?;
         let source = match self.source {
             Some(source) => source,
             None => Source::Catalogue(Arc::new(seeded(&region)?)),
         };
-        let sold = Sold::new(source, subnets.zones(), images.keys().copied().collect());
+        let sold = Sold::new(source, subnets.zones(), images.architectures().collect());
         if sold.list().offerings().next().is_none() {
             let (zones, architectures) = sold.limits();
             let message = format!(
@@ -181,6 +183,7 @@ impl AwsBuilder {
             (Ok(source), Ok(metadata)) => {
                 let asking = preflight::Asking {
                     api: Api::new(client(&sdk, &self.config)),
+                    sdk,
                     metadata,
                     config: self.config,
                     source,

@@ -56,6 +56,8 @@ pub struct AwsConfig {
     pub upkeep_interval: Duration,
     /// How long DescribeInstances may not show what RunInstances made. AWS states no figure; default 30 s, well above what is seen.
     pub list_lag: Duration,
+    /// How often boot images are looked up again, give or take a tenth. Default 5 minutes.
+    pub image_interval: Duration,
     /// How long one call may take before its outcome counts as unknown. Default 30 s.
     pub call_timeout: Duration,
 }
@@ -131,6 +133,7 @@ impl Default for AwsConfig {
             metadata_url: None,
             upkeep_interval: Duration::from_secs(600),
             list_lag: Duration::from_secs(30),
+            image_interval: Duration::from_secs(300),
             call_timeout: Duration::from_secs(30),
         }
     }

@@ -43,6 +43,11 @@ pub(crate) const CALLS: &[Call] = &[
     needed("ec2:DescribeSubnets", "describe_subnets"),
     needed("ec2:DescribeImages", "describe_images"),
     optional(
+        "ssm:GetParameters",
+        "get_parameters",
+        "boot images cannot be named by `ssmParameters`",
+    ),
+    optional(
         "iam:PassRole",
         "",
         "cells have no instance profile: leave `cells.defaultIAMPermissions` empty",
@@ -183,6 +188,15 @@ const STATEMENTS: &[Statement] = &[
         sid: "RouteToCells",
         actions: &["ec2:CreateRoute", "ec2:DeleteRoute", "ec2:ReplaceRoute"],
         resources: &["arn:aws:ec2:*:*:route-table/*"],
+        condition: None,
+    },
+    Statement {
+        sid: "ReadImageParameters",
+        actions: &["ssm:GetParameters"],
+        resources: &[
+            "arn:aws:ssm:*:*:parameter/kip/*",
+            "arn:aws:ssm:*::parameter/aws/service/*",
+        ],
         condition: None,
     },
     Statement {

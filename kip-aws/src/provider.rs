@@ -10,7 +10,7 @@ use aws_sdk_ec2::types::{self, InstanceStateName};
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use kip_core::error::{Error, ErrorKind, Result, Retry};
 use kip_core::ids::{InstanceId, LaunchToken};
-use kip_core::model::{Architecture, CapacityType, Instance, Offering};
+use kip_core::model::{CapacityType, Instance, Offering};
 use kip_core::provider::{
     Capabilities, CloudProvider, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo, UserData,
 };
@@ -20,7 +20,7 @@ use crate::api::{self, Api, Refusal};
 use crate::batch::{Answers, Batcher};
 use crate::builder::{AwsBuilder, Opened};
 use crate::config::AwsConfig;
-use crate::images::BootImage;
+use crate::images::Images;
 use crate::routes::{Route, Routes};
 use crate::sold::Sold;
 use crate::subnets::Subnets;
@@ -48,7 +48,7 @@ struct Inner {
     api: Api,
     config: AwsConfig,
     subnets: Subnets,
-    images: BTreeMap<Architecture, BootImage>,
+    images: Images,
     sold: Sold,
     routes: Routes,
     young: Young,
@@ -69,7 +69,7 @@ impl AwsCloud {
     pub(crate) fn new(opened: Opened) -> Self {
         let mut capabilities = Capabilities::default();
         // What is sold may change; what can be launched does not.
-        capabilities.architectures = opened.images.keys().copied().collect();
+        capabilities.architectures = opened.images.architectures().collect();
         capabilities.capacity_types = BTreeSet::from([CapacityType::OnDemand, CapacityType::Spot]);
         capabilities.list_lag = opened.config.list_lag;
         capabilities.user_data_max_bytes = UserData::MAX_BYTES;
@@ -114,7 +114,7 @@ impl Inner {
         let list = self.sold.list();
         let image = list
             .find(offering)
-            .and_then(|sold| self.images.get(&sold.architecture))
+            .and_then(|sold| self.images.of(sold.architecture))
             .ok_or_else(|| {
                 Error::new(ErrorKind::InvalidRequest, "launch", "this is not sold here")
                     .with_context("offering", offering)
@@ -125,7 +125,7 @@ impl Inner {
         self.routes.of(&request.token, || {
             Ok(Route {
                 subnet: self.subnets.take(&offering.zone)?,
-                image: image.clone(),
+                image,
             })
         })
     }
@@ -267,6 +267,15 @@ impl CloudProvider for AwsCloud {
             }
             Err(refusal) => refusal,
         };
+        if code
+            .as_deref()
+            .is_some_and(|code| code.starts_with("InvalidAMIID."))
+            && self.0.images.replaced(&route.image.id).await
+        {
+            // Nothing came of it, and a launch with the image that is there now finds what an earlier one may have made.
+            self.0.routes.forget(&request.token, &route.image.id);
+            return self.launch(request).await;
+        }
         if code.as_deref() == Some("InsufficientFreeAddressesInSubnet") {
             self.0.subnets.is_full(&route.subnet);
         }

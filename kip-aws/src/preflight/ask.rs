@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use aws_config::SdkConfig;
 use kip_core::error::{Error, ErrorKind};
 use kip_core::ids::{LaunchToken, Zone};
 use kip_core::model::{Architecture, CapacityType, Offering};
@@ -13,7 +14,7 @@ use super::{Check, Verdict};
 use crate::api::{self, Api};
 use crate::config::{AwsConfig, SecurityGroup};
 use crate::environment::{self, Metadata, OwnGroup, Owner, Vpc};
-use crate::images::{self, BootImage};
+use crate::images::{BootImage, Images};
 use crate::launch;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
@@ -26,6 +27,7 @@ const NO_INTERFACE: &str = "eni-00000000000000000";
 /// What is needed to ask.
 pub(crate) struct Asking {
     pub(crate) api: Api,
+    pub(crate) sdk: SdkConfig,
     pub(crate) metadata: Metadata,
     pub(crate) config: AwsConfig,
     pub(crate) source: Source,
@@ -105,18 +107,26 @@ impl Asking {
         }
     }
 
-    async fn images(&self, checks: &mut Vec<Check>) -> Option<BTreeMap<Architecture, BootImage>> {
-        match Box::pin(images::resolve(&self.api, &self.config.images)).await {
+    async fn images(&self, checks: &mut Vec<Check>) -> Option<Images> {
+        match Box::pin(Images::open(self.api.clone(), &self.sdk, &self.config)).await {
             Ok(images) => {
                 let found: Vec<String> = images
-                    .iter()
-                    .map(|(architecture, image)| format!("{} for {architecture}", image.id))
+                    .architectures()
+                    .filter_map(|architecture| {
+                        Some(format!("{} for {architecture}", images.of(architecture)?.id))
+                    })
                     .collect();
                 checks.push(Check::new("boot images", Verdict::Ok, found.join(", ")));
                 Some(images)
             }
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                checks.push(judge::of_error("ec2:DescribeImages", &error));
+                let is_parameter = error.chain().to_string().contains("ssm:GetParameters");
+                let action = if is_parameter {
+                    "ssm:GetParameters"
+                } else {
+                    "ec2:DescribeImages"
+                };
+                checks.push(judge::of_error(action, &error).or_nothing_starts());
                 None
             }
             Err(error) => {
@@ -188,16 +198,11 @@ impl Asking {
     }
 
     /// Asks for a launch of the cheapest offering of each architecture and capacity type.
-    async fn launches(
-        &self,
-        subnets: &Subnets,
-        images: &BTreeMap<Architecture, BootImage>,
-        checks: &mut Vec<Check>,
-    ) {
+    async fn launches(&self, subnets: &Subnets, images: &Images, checks: &mut Vec<Check>) {
         let sold = Sold::new(
             self.source.clone(),
             subnets.zones(),
-            images.keys().copied().collect(),
+            images.architectures().collect(),
         );
         let list = sold.list();
         let mut cheapest: BTreeMap<(Architecture, CapacityType), &Offering> = BTreeMap::new();
@@ -225,7 +230,11 @@ impl Asking {
             format!("{count} can be launched here"),
         ));
         for ((architecture, _), offering) in cheapest {
-            let mut check = match self.launch(subnets, &images[&architecture], offering).await {
+            // Nothing is sold for an architecture without an image.
+            let Some(image) = images.of(architecture) else {
+                continue;
+            };
+            let mut check = match self.launch(subnets, &image, offering).await {
                 Ok(check) => check,
                 Err(error) => judge::of_error("ec2:RunInstances", &error),
             };

@@ -127,3 +127,26 @@ async fn what_is_unknown_or_wrong_is_told_apart() -> Result<()> {
     }
     Ok(())
 }
+
+/// The public parameters of AWS name each architecture's newest image; a wrong name is told when Kip starts.
+#[tokio::test]
+async fn images_are_found_by_parameters_of_the_systems_manager() -> Result<()> {
+    const OF: &str = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default";
+    let moto = Moto::start().await?;
+    let mut config = config(&moto);
+    config.images.filters.clear();
+    config.images.ssm_parameters = vec![format!("{OF}-x86_64"), format!("{OF}-arm64")];
+    let cloud = AwsCloud::builder(config.clone()).open().await?;
+    let architectures = &cloud.info().capabilities.architectures;
+    ensure!(architectures.len() == 2, "{architectures:?}");
+    cloud.launch(request("t1", CapacityType::OnDemand)).await?;
+
+    config.images.ssm_parameters.push(format!("{OF}-riscv"));
+    let error = AwsCloud::builder(config).open().await.unwrap_err();
+    ensure!(error.kind() == ErrorKind::ConfigInvalid, "{error:?}");
+    ensure!(
+        error.to_string().contains(&format!("there is no {OF}-riscv")),
+        "{error}"
+    );
+    Ok(())
+}
