@@ -16,7 +16,8 @@ use kip_core::model::Offering;
 use secrecy::ExposeSecret as _;
 
 use crate::api::Api;
-use crate::catalogue::Catalogue;
+use crate::api::limit::LimitedAnswers;
+use crate::catalogue::{Catalogue, Facts, LivePart, LiveSource, Refreshing};
 use crate::config::AwsConfig;
 use crate::environment::{self, Metadata, Owner};
 use crate::http;
@@ -40,6 +41,7 @@ pub struct AwsBuilder {
     source: Option<Source>,
     owner: Option<Owner>,
     controller: Option<IpAddr>,
+    facts: Option<Facts>,
 }
 
 /// What EC2 answered when it was opened.
@@ -52,6 +54,7 @@ pub(crate) struct Opened {
     pub(crate) images: Images,
     pub(crate) sold: Sold,
     pub(crate) upkeep: Option<Upkeep>,
+    pub(crate) refreshing: Option<Refreshing>,
 }
 
 impl AwsBuilder {
@@ -59,6 +62,7 @@ impl AwsBuilder {
         Self {
             config,
             source: None,
+            facts: None,
             owner: None,
             controller: None,
         }
@@ -82,11 +86,20 @@ impl AwsBuilder {
         self
     }
 
-    /// Sells what a catalogue knows, which somebody else keeps up to date. Default: what is compiled in about the region. What has no subnet
-    /// or no boot image is left out.
+    /// Sells what a catalogue knows, which somebody else keeps up to date. Default: what is compiled in about the region, replaced by what EC2
+    /// says as often as [`AwsConfig::refresh`]. What has no subnet or no boot image is left out.
     #[must_use]
     pub fn catalogue(mut self, catalogue: Arc<Catalogue>) -> Self {
         self.source = Some(Source::Catalogue(catalogue));
+        self
+    }
+
+    /// Begins with these facts instead of what is compiled in, such as those of
+    /// [`from_instance_data`](crate::catalogue::from_instance_data). What EC2 says replaces them as often as [`AwsConfig::refresh`] says: parts that
+    /// are to stay take a period of zero.
+    #[must_use]
+    pub fn facts(mut self, facts: Facts) -> Self {
+        self.facts = Some(facts);
         self
     }
 
@@ -106,9 +119,7 @@ impl AwsBuilder {
     pub async fn open(self) -> Result<AwsCloud> {
         self.config.validated()?;
         let mut config = self.config;
-        let sdk = sdk_config(&config).await;
-        let region = region(&sdk)?;
-        check_credentials(&sdk).await?;
+        let (sdk, region) = connect(&config).await?;
         let api = Api::new(client(&sdk, &config));
         let in_region = |error: Error| error.with_context("region", &region);
         let metadata = metadata(&config)?;
@@ -119,9 +130,14 @@ impl AwsBuilder {
         let images = Images::open(api.clone(), &sdk, &config)
             .await
             .map_err(in_region)?;
-        let source = match self.source {
-            Some(source) => source,
-            None => Source::Catalogue(Arc::new(seeded(&region)?)),
+        let (source, refreshing) = match self.source {
+            Some(source) => (source, None),
+            None => {
+                let live = LiveSource::new(&sdk, &region, &config);
+                let catalogue = Arc::new(begin(self.facts, &live).await?);
+                let refreshing = Refreshing::start(Arc::clone(&catalogue), &live, config.refresh);
+                (Source::Catalogue(catalogue), Some(refreshing))
+            }
         };
         let sold = Sold::new(source, subnets.zones(), images.architectures().collect());
         if sold.list().offerings().next().is_none() {
@@ -148,6 +164,7 @@ impl AwsBuilder {
             images,
             sold,
             upkeep,
+            refreshing,
         }))
     }
 
@@ -160,30 +177,34 @@ impl AwsBuilder {
             let check = Check::new("configuration", Verdict::Failed, problems.join("; "));
             return vec![check.with_remedy("change the fields that are named")];
         }
-        let sdk = sdk_config(&self.config).await;
-        let region = match region(&sdk) {
-            Ok(region) => region,
+        let (sdk, region) = match connect(&self.config).await {
+            Ok(connected) => connected,
             Err(error) => {
-                let check = Check::new("region", Verdict::Failed, error.message());
-                return vec![check.with_remedy("set `cloud.aws.region` or AWS_REGION")];
+                let (what, remedy) = match error.kind() {
+                    ErrorKind::ConfigInvalid => ("region", "set `cloud.aws.region` or AWS_REGION"),
+                    _ => (
+                        "credentials",
+                        "give this process credentials as Kip will have them",
+                    ),
+                };
+                let check = Check::new(what, Verdict::Failed, error.chain().to_string());
+                return vec![check.with_remedy(remedy)];
             }
         };
         checks.push(Check::new("region", Verdict::Ok, &region));
-        if let Err(error) = check_credentials(&sdk).await {
-            let check = Check::new("credentials", Verdict::Failed, error.chain().to_string());
-            checks.push(check.with_remedy("give this process credentials as Kip will have them"));
-            return checks;
-        }
         checks.push(preflight::identity(&sdk, &self.config).await);
         let source = match self.source {
             Some(source) => Ok(source),
-            None => seeded(&region).map(|catalogue| Source::Catalogue(Arc::new(catalogue))),
+            None => begin(self.facts, &LiveSource::new(&sdk, &region, &self.config))
+                .await
+                .map(|catalogue| Source::Catalogue(Arc::new(catalogue))),
         };
         match (source, metadata(&self.config)) {
             (Ok(source), Ok(metadata)) => {
                 let asking = preflight::Asking {
                     api: Api::new(client(&sdk, &self.config)),
                     sdk,
+                    region,
                     metadata,
                     config: self.config,
                     source,
@@ -201,28 +222,39 @@ impl AwsBuilder {
     }
 }
 
-fn region(sdk: &SdkConfig) -> Result<String> {
-    sdk.region().map(Region::to_string).ok_or_else(|| {
-        let message = "region: no region is known: set `cloud.aws.region` or AWS_REGION";
-        Error::new(ErrorKind::ConfigInvalid, START, message)
-    })
-}
-
 fn metadata(config: &AwsConfig) -> Result<Metadata> {
     Metadata::at(config.metadata_url.as_deref())
         .map_err(|message| Error::new(ErrorKind::ConfigInvalid, START, message))
 }
 
-fn seeded(region: &str) -> Result<Catalogue> {
-    Catalogue::seeded(region).map_err(|source| {
-        Error::new(
-            ErrorKind::ConfigInvalid,
-            START,
-            "it is not known what this region sells",
-        )
-        .with_context("region", region)
-        .with_source(source)
-    })
+/// What to begin with. Of a region that is newer than this program EC2 is asked first which types its zones have.
+async fn begin(facts: Option<Facts>, live: &LiveSource) -> Result<Catalogue> {
+    let facts = match facts {
+        Some(facts) => facts,
+        None => Facts::seeded_or_new(live.region())?,
+    };
+    let is_new = facts.zones.is_empty();
+    let catalogue = Catalogue::new(facts);
+    if is_new {
+        let as_of = jiff::Timestamp::now();
+        let zones = live.fetch(LivePart::Zones).await?;
+        catalogue.update(zones.live, as_of)?;
+    }
+    Ok(catalogue)
+}
+
+/// The SDK's configuration, with credentials in it, and the region.
+///
+/// # Errors
+/// `ConfigInvalid` without a region, `Unauthenticated` without credentials.
+pub(crate) async fn connect(config: &AwsConfig) -> Result<(SdkConfig, String)> {
+    let sdk = sdk_config(config).await;
+    let region = sdk.region().map(Region::to_string).ok_or_else(|| {
+        let message = "region: no region is known: set `cloud.aws.region` or AWS_REGION";
+        Error::new(ErrorKind::ConfigInvalid, START, message)
+    })?;
+    check_credentials(&sdk).await?;
+    Ok((sdk, region))
 }
 
 async fn sdk_config(config: &AwsConfig) -> SdkConfig {
@@ -257,15 +289,41 @@ async fn check_credentials(sdk: &SdkConfig) -> Result<()> {
 
 /// A client that asks each question once: whoever asks knows whether to ask again, and for RunInstances the SDK does not.
 fn client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .operation_timeout(config.call_timeout)
-        .build();
-    let mut builder = aws_sdk_ec2::config::Builder::from(sdk)
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts);
+    Client::from_conf(ec2(sdk, config).retry_config(RetryConfig::disabled()).build())
+}
+
+/// A client for long answers that change nothing: it asks up to three times for a page, and takes no answer that is too large.
+pub(crate) fn reading_client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
+    let builder = ec2(sdk, config)
+        .retry_config(RetryConfig::standard())
+        .interceptor(LimitedAnswers);
+    Client::from_conf(builder.build())
+}
+
+/// The same for the Price List API.
+pub(crate) fn pricing_client(sdk: &SdkConfig, region: &str, config: &AwsConfig) -> aws_sdk_pricing::Client {
+    let mut builder = aws_sdk_pricing::config::Builder::from(sdk)
+        .region(Region::new(region.to_owned()))
+        .retry_config(RetryConfig::standard())
+        .timeout_config(timeouts(config))
+        .interceptor(LimitedAnswers);
+    if let Some(url) = &config.pricing_endpoint_url {
+        builder = builder.endpoint_url(url);
+    }
+    aws_sdk_pricing::Client::from_conf(builder.build())
+}
+
+fn ec2(sdk: &SdkConfig, config: &AwsConfig) -> aws_sdk_ec2::config::Builder {
+    let mut builder = aws_sdk_ec2::config::Builder::from(sdk).timeout_config(timeouts(config));
     if let Some(url) = &config.endpoint_url {
         builder = builder.endpoint_url(url);
     }
-    Client::from_conf(builder.build())
+    builder
+}
+
+fn timeouts(config: &AwsConfig) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_timeout(config.call_timeout)
+        .build()
 }

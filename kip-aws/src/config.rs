@@ -8,6 +8,7 @@ use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::model::Bytes;
 use secrecy::SecretString;
 
+use crate::catalogue::Refresh;
 use crate::environment::{self, Cidr};
 use crate::images::ImageSpec;
 use crate::{launch, tags};
@@ -22,6 +23,11 @@ pub struct AwsConfig {
     pub credentials: Option<AwsCredentials>,
     /// URL of the EC2 API, such as a VPC endpoint or an emulator. Default: AWS's own of the region.
     pub endpoint_url: Option<String>,
+    /// URL of the Price List API. Default: AWS's own, in the nearest region that has one; none when `endpoint_url` is set, so that nothing is
+    /// called beside it.
+    pub pricing_endpoint_url: Option<String>,
+    /// How often types and prices are asked for. Not used with a catalogue or offerings given to the builder.
+    pub refresh: Refresh,
     /// The VPC whose subnets are used, or `default` for the region's default one. Default: the subnets' when they are named, else the one
     /// this process runs in, by the instance metadata service, else the region's default one.
     pub vpc_id: Option<String>,
@@ -117,6 +123,8 @@ impl Default for AwsConfig {
             region: None,
             credentials: None,
             endpoint_url: None,
+            pricing_endpoint_url: None,
+            refresh: Refresh::default(),
             vpc_id: None,
             subnet_ids: Vec::new(),
             images: ImageSpec::default(),
@@ -150,12 +158,15 @@ impl AwsConfig {
                     .to_owned(),
             );
         }
-        if let Some(url) = &self.endpoint_url
-            && !(url.starts_with("http://") || url.starts_with("https://"))
-        {
-            problems.push(format!(
-                "endpoint_url: `{url}` must begin with https:// or http://"
-            ));
+        for (field, url) in [
+            ("endpoint_url", &self.endpoint_url),
+            ("pricing_endpoint_url", &self.pricing_endpoint_url),
+        ] {
+            if let Some(url) = url
+                && !(url.starts_with("http://") || url.starts_with("https://"))
+            {
+                problems.push(format!("{field}: `{url}` must begin with https:// or http://"));
+            }
         }
         let vpc = match &self.vpc_id {
             Some(id) if id.eq_ignore_ascii_case(environment::DEFAULT) => &[],
@@ -223,6 +234,7 @@ mod tests {
     fn every_problem_is_told_at_once_with_its_field() {
         let config = AwsConfig {
             endpoint_url: Some("ec2.example".into()),
+            pricing_endpoint_url: Some("pricing.example".into()),
             vpc_id: Some("subnet-1".into()),
             subnet_ids: vec!["vpc-1".into()],
             security_group: SecurityGroup::Given("mine".into()),
@@ -235,6 +247,7 @@ mod tests {
         for field in [
             "images:",
             "endpoint_url:",
+            "pricing_endpoint_url:",
             "vpc_id:",
             "subnet_ids:",
             "security_group:",

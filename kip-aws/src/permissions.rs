@@ -32,6 +32,7 @@ const fn optional(action: &'static str, function: &'static str, lost: &'static s
 
 const GROUP: &str = "Kip keeps no security group: write `cloud.aws.securityGroup`";
 
+const TYPES: &str = "instance types are those compiled in";
 const ROUTES: &str = "the annotation `pod.elotl.co/cloud-route` has no effect";
 
 /// Every call, in the order of the documentation.
@@ -97,6 +98,22 @@ pub(crate) const CALLS: &[Call] = &[
         "describe_volumes",
         "volumes that are left over are not told",
     ),
+    optional("ec2:DescribeInstanceTypes", "describe_instance_types", TYPES),
+    optional(
+        "ec2:DescribeInstanceTypeOfferings",
+        "describe_instance_type_offerings",
+        TYPES,
+    ),
+    optional(
+        "ec2:DescribeSpotPriceHistory",
+        "describe_spot_price_history",
+        "spot prices are estimates",
+    ),
+    optional(
+        "pricing:GetProducts",
+        "get_products",
+        "on-demand prices are those compiled in",
+    ),
 ];
 
 /// A statement of the policy.
@@ -122,13 +139,17 @@ const STATEMENTS: &[Statement] = &[
         sid: "Look",
         actions: &[
             "ec2:DescribeImages",
+            "ec2:DescribeInstanceTypeOfferings",
+            "ec2:DescribeInstanceTypes",
             "ec2:DescribeInstances",
             "ec2:DescribeNetworkInterfaces",
             "ec2:DescribeRouteTables",
             "ec2:DescribeSecurityGroups",
+            "ec2:DescribeSpotPriceHistory",
             "ec2:DescribeSubnets",
             "ec2:DescribeVolumes",
             "ec2:DescribeVpcs",
+            "pricing:GetProducts",
         ],
         resources: &["*"],
         condition: None,

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::api::{self, Api, Refusal};
 use crate::batch::{Answers, Batcher};
 use crate::builder::{AwsBuilder, Opened};
+use crate::catalogue::{Catalogue, PartState, Refreshing};
 use crate::config::AwsConfig;
 use crate::images::Images;
 use crate::routes::{Route, Routes};
@@ -31,7 +32,8 @@ use crate::{launch, observe, tags, terminate};
 /// Between looks for what a token launched: the first pause, doubled with each up to the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
-/// EC2 in one region as a cloud. Clones share everything; nothing in EC2 ends with the last one.
+/// EC2 in one region as a cloud. Clones share everything; nothing in EC2 ends with the last one, only what
+/// keeps the catalogue fresh does.
 ///
 /// - **Launch** is one RunInstances call with the launch token as client token. A repeat whose subnet or image would be another one now, or
 ///   that would be refused here, is known by a tag and answered with the first instance. That nothing was launched before is said only when
@@ -50,6 +52,7 @@ struct Inner {
     subnets: Subnets,
     images: Images,
     sold: Sold,
+    refreshing: Option<Refreshing>,
     routes: Routes,
     young: Young,
     upkeep: Option<Upkeep>,
@@ -64,6 +67,20 @@ impl AwsCloud {
     /// Begins to open EC2.
     pub fn builder(config: AwsConfig) -> AwsBuilder {
         AwsBuilder::new(config)
+    }
+
+    /// The catalogue that this cloud keeps fresh by itself; None when catalogue or offerings were given to it.
+    pub fn catalogue(&self) -> Option<&Arc<Catalogue>> {
+        self.0.refreshing.as_ref().map(Refreshing::catalogue)
+    }
+
+    /// How fresh each part of that catalogue is; empty when there is none.
+    pub fn catalogue_parts(&self) -> Vec<PartState> {
+        self.0
+            .refreshing
+            .as_ref()
+            .map(Refreshing::parts)
+            .unwrap_or_default()
     }
 
     pub(crate) fn new(opened: Opened) -> Self {
@@ -89,6 +106,7 @@ impl AwsCloud {
             images: opened.images,
             sold: opened.sold,
             upkeep: opened.upkeep,
+            refreshing: opened.refreshing,
             routes: Routes::default(),
         }))
     }
@@ -111,16 +129,13 @@ impl Inner {
             return Ok(route);
         }
         let offering = &request.offering;
-        let list = self.sold.list();
-        let image = list
-            .find(offering)
-            .and_then(|sold| self.images.of(sold.architecture))
-            .ok_or_else(|| {
-                Error::new(ErrorKind::InvalidRequest, "launch", "this is not sold here")
-                    .with_context("offering", offering)
-                    // It was when the pod was placed; what is sold now may fit as well.
-                    .with_retry(Retry::Elsewhere)
-            })?;
+        let architecture = self.sold.architecture(offering)?;
+        let image = self.images.of(architecture).ok_or_else(|| {
+            let message = "no boot image is for its architecture";
+            Error::new(ErrorKind::InvalidRequest, "launch", message)
+                .with_context("offering", offering)
+                .with_retry(Retry::Elsewhere)
+        })?;
         self.subnets.refresh(&offering.zone).await;
         self.routes.of(&request.token, || {
             Ok(Route {

@@ -149,11 +149,12 @@ impl Act<'_> {
             node: NodeName::new(&args.nodename),
             address: node_ip,
         };
-        let provider = wire::provider(config, &home).await?;
+        let (provider, freshness) = wire::provider(config, &home).await?;
         Controller::start(Parts {
             client,
             kubelet,
             provider,
+            freshness,
             authority,
             boot: self.boot.clone(),
             config,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use kip_core::ids::{ClusterUid, NodeName};
-use kip_core::model::Offering;
 use kip_core::provider::CloudProvider;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config as ClientConfig};
@@ -15,6 +14,9 @@ use kube::{Client, Config as ClientConfig};
 #[cfg(any(feature = "local", feature = "aws"))]
 use crate::config::Cloud;
 use crate::config::Config;
+use crate::freshness::Freshness;
+#[cfg(feature = "aws")]
+use crate::freshness::Part;
 
 /// Threads that run tasks. The work is waiting, so two are enough, and each costs memory.
 const WORKERS: usize = 2;
@@ -37,26 +39,6 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     outcome
 }
 
-/// What the configured cloud offers, without launching anything.
-///
-/// # Errors
-/// When the cloud cannot be asked.
-pub(crate) fn offerings(config: &Config) -> anyhow::Result<Vec<Offering>> {
-    match &config.cloud {
-        #[cfg(feature = "local")]
-        Cloud::Local(local) => Ok(local.price_list()?),
-        #[cfg(feature = "aws")]
-        Cloud::Aws(aws) => {
-            let region = aws
-                .region()
-                .context("cloud.aws.region: is needed to know what is sold; write one such as us-east-1")?;
-            let catalogue = kip_aws::catalogue::Catalogue::seeded(region)?;
-            Ok(catalogue.snapshot().offerings().to_vec())
-        }
-        other => anyhow::bail!("this build has no {} support", other.name()),
-    }
-}
-
 /// Whose instances a cloud is to launch, and from where they are controlled.
 #[derive(Clone, Debug)]
 #[cfg_attr(
@@ -72,7 +54,7 @@ pub(crate) struct Home {
     pub(crate) address: IpAddr,
 }
 
-/// The cloud the configuration names, ready to launch.
+/// The cloud the configuration names, ready to launch, and how fresh what it sells is, where it tells.
 ///
 /// # Errors
 /// When it cannot work here: the message says what is missing and what to do.
@@ -80,10 +62,13 @@ pub(crate) struct Home {
     not(feature = "aws"),
     expect(unused_variables, reason = "only EC2 keeps anything for a node")
 )]
-pub(crate) async fn provider(config: &Config, home: &Home) -> anyhow::Result<Arc<dyn CloudProvider>> {
+pub(crate) async fn provider(
+    config: &Config,
+    home: &Home,
+) -> anyhow::Result<(Arc<dyn CloudProvider>, Option<Freshness>)> {
     match &config.cloud {
         #[cfg(feature = "local")]
-        Cloud::Local(local) => Ok(Arc::new(kip_local::LocalCloud::new(local.clone()).await?)),
+        Cloud::Local(local) => Ok((Arc::new(kip_local::LocalCloud::new(local.clone()).await?), None)),
         #[cfg(feature = "aws")]
         Cloud::Aws(aws) => {
             let settings = config.ec2(aws);
@@ -91,11 +76,26 @@ pub(crate) async fn provider(config: &Config, home: &Home) -> anyhow::Result<Arc
             let opening = kip_aws::AwsCloud::builder(settings)
                 .owner(&home.cluster, &home.node)
                 .controller(home.address);
-            let opening = Box::pin(opening.open());
-            Ok(Arc::new(opening.await?))
+            let cloud = Box::pin(opening.open()).await?;
+            let freshness = aws_freshness(cloud.clone());
+            Ok((Arc::new(cloud), Some(freshness)))
         }
         other => anyhow::bail!("this build has no {} support", other.name()),
     }
+}
+
+#[cfg(feature = "aws")]
+fn aws_freshness(cloud: kip_aws::AwsCloud) -> Freshness {
+    Freshness::new(move |now| {
+        let parts = cloud.catalogue_parts().into_iter();
+        parts
+            .map(|state| Part {
+                name: state.part.as_str(),
+                age: state.stamp.age_seconds(now),
+                failures: state.failures,
+            })
+            .collect()
+    })
 }
 
 /// A client of the cluster, and the address of its API server.

@@ -58,5 +58,9 @@ fn what_stands_in_the_way_ends_with_exit_code_1_and_says_what_to_do() {
 fn a_cloud_without_checks_is_told_so() {
     let done = preflight("{cloud: {local: {}}}", &[]);
     assert_eq!(done.status.code(), Some(1));
-    assert!(text(&done.stderr).contains("cloud.local"), "{}", text(&done.stderr));
+    assert!(
+        text(&done.stderr).contains("cloud.local"),
+        "{}",
+        text(&done.stderr)
+    );
 }

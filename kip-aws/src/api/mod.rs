@@ -1,7 +1,10 @@
 //! The few calls of EC2's API that Kip makes, without retries: whoever asks decides whether to ask again.
 
+pub(crate) mod catalogue;
 mod dry_run;
+pub(crate) mod limit;
 mod network;
+pub(crate) mod prices;
 mod routing;
 
 use std::collections::BTreeMap;

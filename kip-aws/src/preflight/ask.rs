@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use aws_config::SdkConfig;
+use jiff::Timestamp;
 use kip_core::error::{Error, ErrorKind};
 use kip_core::ids::{LaunchToken, Zone};
 use kip_core::model::{Architecture, CapacityType, Offering};
@@ -11,7 +12,9 @@ use kip_core::provider::{LaunchRequest, UserData, tags};
 
 use super::judge::{self, Subject};
 use super::{Check, Verdict};
+use crate::api::prices::{PriceList, region_of_prices};
 use crate::api::{self, Api};
+use crate::builder;
 use crate::config::{AwsConfig, SecurityGroup};
 use crate::environment::{self, Metadata, OwnGroup, Owner, Vpc};
 use crate::images::{BootImage, Images};
@@ -28,6 +31,7 @@ const NO_INTERFACE: &str = "eni-00000000000000000";
 pub(crate) struct Asking {
     pub(crate) api: Api,
     pub(crate) sdk: SdkConfig,
+    pub(crate) region: String,
     pub(crate) metadata: Metadata,
     pub(crate) config: AwsConfig,
     pub(crate) source: Source,
@@ -47,6 +51,7 @@ pub(crate) async fn ask(mut asking: Asking) -> Vec<Check> {
     }
     asking.instances(&mut checks).await;
     asking.upkeep(&mut checks).await;
+    asking.prices(&mut checks).await;
     checks
 }
 
@@ -293,19 +298,32 @@ impl Asking {
         checks.push(judge::of_dry_run("ec2:ModifyInstanceAttribute", &answer, subject));
     }
 
+    /// A page of everything that types and prices are refreshed from.
+    async fn prices(&self, checks: &mut Vec<Check>) {
+        let now = Timestamp::now().into();
+        let kinds = self.api.instance_types(None).await.err();
+        let zones = self.api.type_offerings(None).await.err();
+        let spot = self.api.spot_prices(now, None).await.err();
+        checks.push(of_call("ec2:DescribeInstanceTypes", kinds));
+        checks.push(of_call("ec2:DescribeInstanceTypeOfferings", zones));
+        checks.push(of_call("ec2:DescribeSpotPriceHistory", spot));
+        let is_asked = self.config.endpoint_url.is_none() || self.config.pricing_endpoint_url.is_some();
+        if let (true, Some(at)) = (is_asked, region_of_prices(&self.region)) {
+            let list = PriceList::new(builder::pricing_client(&self.sdk, at, &self.config));
+            let error = Box::pin(list.products(&self.region, None)).await.err();
+            checks.push(of_call("pricing:GetProducts", error));
+        }
+    }
+
     /// What is lost only by some pods, or over time.
     async fn upkeep(&self, checks: &mut Vec<Check>) {
-        let made = |action, error: Option<Error>| match error {
-            None => Check::new(action, Verdict::Ok, "allowed"),
-            Some(error) => judge::of_error(action, &error),
-        };
         if let Some(vpc) = &self.config.vpc_id {
             let tables = self.api.describe_route_tables(vpc).await;
             let first = tables
                 .as_ref()
                 .ok()
                 .and_then(|tables| tables.first()?.route_table_id().map(str::to_owned));
-            checks.push(made("ec2:DescribeRouteTables", tables.err()));
+            checks.push(of_call("ec2:DescribeRouteTables", tables.err()));
             if let Some(table) = first {
                 for (action, answer) in [
                     ("ec2:CreateRoute", self.api.may_create_route(&table, NOBODY).await),
@@ -321,7 +339,7 @@ impl Asking {
         }
         let unused = vec![api::filter("status", vec!["available".to_owned()])];
         let interfaces = self.api.unused_interfaces(unused.clone()).await;
-        checks.push(made("ec2:DescribeNetworkInterfaces", interfaces.err()));
+        checks.push(of_call("ec2:DescribeNetworkInterfaces", interfaces.err()));
         let answer = self.api.may_delete_network_interface(NO_INTERFACE).await;
         checks.push(judge::of_dry_run(
             "ec2:DeleteNetworkInterface",
@@ -329,7 +347,15 @@ impl Asking {
             Subject::Imagined,
         ));
         let volumes = self.api.unused_volumes(unused).await;
-        checks.push(made("ec2:DescribeVolumes", volumes.err()));
+        checks.push(of_call("ec2:DescribeVolumes", volumes.err()));
+    }
+}
+
+/// What a call that was made says about its permission.
+fn of_call(action: &'static str, error: Option<Error>) -> Check {
+    match error {
+        None => Check::new(action, Verdict::Ok, "allowed"),
+        Some(error) => judge::of_error(action, &error),
     }
 }
 

@@ -1,7 +1,9 @@
 //! An EC2 of one region over real HTTP: stateful, and failing when told to, as the real one does without being told.
 
 mod dry_run;
+mod json;
 mod left_over;
+mod market;
 mod metadata;
 mod route_tables;
 mod security_groups;
@@ -10,17 +12,18 @@ mod sts;
 mod vpcs;
 mod wire;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::{Body, Bytes};
-use axum::extract::State as Extract;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{FromRequest as _, Request, State as Extract};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Form, Router};
 use futures::stream;
 
 pub use left_over::LeftOver;
+pub use market::{Market, Size, Spot};
 pub use route_tables::RouteTable;
 pub use security_groups::{Ingress, SecurityGroup, SecurityGroups};
 pub use state::{Answer, Life, Machine, State};
@@ -109,15 +112,24 @@ impl Drop for FakeEc2 {
     }
 }
 
-async fn answer(
-    Extract(shared): Extract<Arc<Shared>>,
-    headers: HeaderMap,
-    Form(pairs): Form<Vec<(String, String)>>,
-) -> Response {
-    let mut params = Params(pairs.into_iter().collect());
-    params.0.remove("Version");
-    let action = params.0.remove("Action").unwrap_or_default();
+async fn answer(Extract(shared): Extract<Arc<Shared>>, headers: HeaderMap, request: Request) -> Response {
     const UNKNOWN: &str = "AWS was not able to validate the provided access credentials";
+    let json_action = json::action(&headers);
+    let is_json = json_action.is_some();
+    let refusal = if is_json { json::refusal } else { refusal };
+    let (action, params) = match json_action {
+        Some(action) => {
+            let body = to_bytes(request.into_body(), usize::MAX).await;
+            (action, json::params(&body.unwrap_or_default()))
+        }
+        None => {
+            // What is no form has no action, and is refused for it.
+            let form = Form::<BTreeMap<String, String>>::from_request(request, &()).await;
+            let mut params = Params(form.map(|Form(pairs)| pairs).unwrap_or_default());
+            params.0.remove("Version");
+            (params.0.remove("Action").unwrap_or_default(), params)
+        }
+    };
     let stranger = stranger(&headers);
     if action == sts::ACTION {
         let status = stranger.map_or(StatusCode::OK, |_| StatusCode::FORBIDDEN);
@@ -143,15 +155,21 @@ async fn answer(
         Some(Ec2Fault::LostCall) => return broken(),
         _ => {}
     }
-    let answer = shared
-        .state
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .call(&action, &params);
+    let answer = {
+        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_json {
+            let answer = state.call_json(&action, &params);
+            answer.map(|value| json::answer(&value))
+        } else {
+            let answer = state.call(&action, &params);
+            answer
+                .map(|inner| ([("content-type", "text/xml")], wire::answer(&action, &inner)).into_response())
+        }
+    };
     match (fault, answer) {
         (Some(Ec2Fault::LostReply), _) => broken(),
         (Some(Ec2Fault::Silence), _) => std::future::pending().await,
-        (_, Ok(inner)) => ([("content-type", "text/xml")], wire::answer(&action, &inner)).into_response(),
+        (_, Ok(answer)) => answer,
         // No capacity comes with status 500, as from the real one.
         (_, Err((code, message))) => {
             let status = if code.starts_with("Insufficient") {

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::dry_run;
 use super::left_over::{self, LeftOver};
+use super::market::Market;
 use super::route_tables::{self, RouteTable};
 use super::security_groups::{self, SecurityGroups};
 use super::vpcs::{self, Vpc};
@@ -52,6 +55,8 @@ pub struct State {
     pub left_interfaces: LeftOver,
     /// Volumes that nobody uses.
     pub left_volumes: LeftOver,
+    /// Sizes, zones and prices.
+    pub market: Market,
     /// Instances with termination protection: no call that names one ends any in its zone.
     pub protected: BTreeSet<String>,
     /// Instances that the caller may not terminate: no call that names one ends any.
@@ -124,6 +129,7 @@ impl Default for State {
             forwarding: BTreeSet::new(),
             left_interfaces: LeftOver::new(),
             left_volumes: LeftOver::new(),
+            market: Market::default(),
             protected: BTreeSet::new(),
             denied: BTreeSet::new(),
             volumes: BTreeMap::new(),
@@ -164,11 +170,24 @@ impl State {
             "DeleteNetworkInterface" => left_over::delete_interface(&mut self.left_interfaces, params),
             "DescribeVolumes" => left_over::describe(&self.left_volumes, "volumeSet", "volumeId", params),
             "RevokeSecurityGroupIngress" => security_groups::revoke(&mut self.security_groups, params),
-            _ => refuse(
-                "InvalidAction",
-                format!("The action {action} is not valid for this web service."),
-            ),
+            _ => self.market.call(action, params).unwrap_or_else(|| {
+                refuse(
+                    "InvalidAction",
+                    format!("The action {action} is not valid for this web service."),
+                )
+            }),
         }
+    }
+
+    /// Answers a call of a service beside EC2, which speak JSON.
+    ///
+    /// # Errors
+    /// Code and sentence that refuse it.
+    pub fn call_json(&mut self, action: &str, params: &Params) -> Result<Value, (String, String)> {
+        self.market.call_json(action, params).ok_or_else(|| {
+            let message = format!("The action {action} is not known.");
+            ("UnknownOperationException".to_owned(), message)
+        })
     }
 
     fn run(&mut self, params: &Params) -> Answer {
