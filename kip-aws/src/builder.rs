@@ -22,6 +22,7 @@ use crate::config::AwsConfig;
 use crate::environment::{self, Metadata, Owner};
 use crate::http;
 use crate::images::Images;
+use crate::interruption::{Feed, Queue};
 use crate::preflight::{self, Check, Verdict};
 use crate::provider::AwsCloud;
 use crate::sold::{Sold, Source};
@@ -32,7 +33,7 @@ use crate::upkeep::Upkeep;
 pub(crate) const START: &str = "open EC2";
 
 /// How long finding a server may take.
-const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+pub(crate) const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Opens EC2. Made by [`AwsCloud::builder`].
 #[derive(Clone, Debug)]
@@ -54,6 +55,7 @@ pub(crate) struct Opened {
     pub(crate) images: Images,
     pub(crate) sold: Sold,
     pub(crate) upkeep: Option<Upkeep>,
+    pub(crate) feed: Option<Feed>,
     pub(crate) refreshing: Option<Refreshing>,
 }
 
@@ -120,6 +122,10 @@ impl AwsBuilder {
         self.config.validated()?;
         let mut config = self.config;
         let (sdk, region) = connect(&config).await?;
+        let feed = match &config.interruption_queue {
+            Some(queue) => Some(Feed::new(Queue::open(&sdk, &config, queue).await?)),
+            None => None,
+        };
         let api = Api::new(client(&sdk, &config));
         let in_region = |error: Error| error.with_context("region", &region);
         let metadata = metadata(&config)?;
@@ -164,6 +170,7 @@ impl AwsBuilder {
             images,
             sold,
             upkeep,
+            feed,
             refreshing,
         }))
     }

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use crate::catalogue::Refresh;
 use crate::environment::{self, Cidr};
 use crate::images::ImageSpec;
+use crate::interruption;
 use crate::{launch, tags};
 
 /// How Kip uses EC2. [`AwsConfig::default`] with a boot image is enough where the region is known from the environment.
@@ -60,6 +61,8 @@ pub struct AwsConfig {
     pub metadata_url: Option<String>,
     /// How often routes are looked at and what was left over is searched for; that is removed after six times as long. Default 10 minutes.
     pub upkeep_interval: Duration,
+    /// Name or URL of an SQS queue in which EventBridge tells of interruptions. Default none: the agents alone notice them.
+    pub interruption_queue: Option<String>,
     /// How long DescribeInstances may not show what RunInstances made. AWS states no figure; default 30 s, well above what is seen.
     pub list_lag: Duration,
     /// How often boot images are looked up again, give or take a tenth. Default 5 minutes.
@@ -140,6 +143,7 @@ impl Default for AwsConfig {
             nametag: None,
             metadata_url: None,
             upkeep_interval: Duration::from_secs(600),
+            interruption_queue: None,
             list_lag: Duration::from_secs(30),
             image_interval: Duration::from_secs(300),
             call_timeout: Duration::from_secs(30),
@@ -176,6 +180,11 @@ impl AwsConfig {
             SecurityGroup::Given(id) => std::slice::from_ref(id),
             SecurityGroup::Kept | SecurityGroup::None => &[],
         };
+        if let Some(queue) = &self.interruption_queue
+            && let Err(reason) = interruption::check(queue)
+        {
+            problems.push(format!("interruption_queue: {reason}"));
+        }
         let ids = [
             ("security_group", "sg-", own),
             ("vpc_id", "vpc-", vpc),
@@ -234,6 +243,7 @@ mod tests {
     fn every_problem_is_told_at_once_with_its_field() {
         let config = AwsConfig {
             endpoint_url: Some("ec2.example".into()),
+            interruption_queue: Some("arn:aws:sqs:x".into()),
             pricing_endpoint_url: Some("pricing.example".into()),
             vpc_id: Some("subnet-1".into()),
             subnet_ids: vec!["vpc-1".into()],
@@ -254,6 +264,7 @@ mod tests {
             "extra_cidrs:",
             "security_group_ids:",
             "tags:",
+            "interruption_queue:",
         ] {
             assert!(
                 problems.iter().any(|problem| problem.starts_with(field)),

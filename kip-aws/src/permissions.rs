@@ -33,6 +33,7 @@ const fn optional(action: &'static str, function: &'static str, lost: &'static s
 const GROUP: &str = "Kip keeps no security group: write `cloud.aws.securityGroup`";
 
 const TYPES: &str = "instance types are those compiled in";
+const QUEUE: &str = "no `cloud.aws.interruptionQueue`: agents alone notice interruptions";
 const ROUTES: &str = "the annotation `pod.elotl.co/cloud-route` has no effect";
 
 /// Every call, in the order of the documentation.
@@ -109,6 +110,13 @@ pub(crate) const CALLS: &[Call] = &[
         "describe_spot_price_history",
         "spot prices are estimates",
     ),
+    optional(
+        "sqs:GetQueueUrl",
+        "get_queue_url",
+        "the queue must be written as a URL",
+    ),
+    optional("sqs:ReceiveMessage", "receive_message", QUEUE),
+    optional("sqs:DeleteMessage", "delete_message_batch", QUEUE),
     optional(
         "pricing:GetProducts",
         "get_products",
@@ -221,6 +229,12 @@ const STATEMENTS: &[Statement] = &[
         condition: None,
     },
     Statement {
+        sid: "HearOfInterruptions",
+        actions: &["sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ReceiveMessage"],
+        resources: &["arn:aws:sqs:*:*:kip*"],
+        condition: None,
+    },
+    Statement {
         sid: "PassTheCellsRole",
         actions: &["iam:PassRole"],
         resources: &["arn:aws:iam::*:role/kip-cell"],
@@ -249,16 +263,41 @@ const STATEMENTS: &[Statement] = &[
     },
 ];
 
+/// What a cell's own role needs: to pull images of ECR. Source: "IAM permissions for Amazon ECR", Amazon ECR User Guide.
+const CELL_STATEMENTS: &[Statement] = &[
+    Statement {
+        sid: "LogIn",
+        actions: &["ecr:GetAuthorizationToken"],
+        resources: &["*"],
+        condition: None,
+    },
+    Statement {
+        sid: "Pull",
+        actions: &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+        resources: &["arn:aws:ecr:*:*:repository/*"],
+        condition: None,
+    },
+];
+
 /// The least policy that lets a controller do everything it can, as JSON: what `docs/iam-policy.json` has.
 ///
 /// The role of the cells is expected to be named `kip-cell`; the partition is `aws`. Both are to be changed where they differ.
 pub fn iam_policy() -> String {
+    policy(STATEMENTS)
+}
+
+/// The least policy of the cells' own role, which only images of ECR need, as JSON: what `docs/iam-policy-cell.json` has.
+pub fn cell_iam_policy() -> String {
+    policy(CELL_STATEMENTS)
+}
+
+fn policy(statements: &[Statement]) -> String {
     let list = |items: &[&str], indent: &str| {
         let lines: Vec<String> = items.iter().map(|item| format!("{indent}  \"{item}\"")).collect();
         format!("[\n{}\n{indent}]", lines.join(",\n"))
     };
-    let mut statements = Vec::new();
-    for statement in STATEMENTS {
+    let mut texts = Vec::new();
+    for statement in statements {
         let mut text = format!(
             "    {{\n      \"Sid\": \"{}\",\n      \"Effect\": \"Allow\",\n      \"Action\": {},\n      \"Resource\": {}",
             statement.sid,
@@ -274,11 +313,11 @@ pub fn iam_policy() -> String {
                 ",\n      \"Condition\": {{\n        \"{operator}\": {{\n          \"{key}\": {values}\n        }}\n      }}"
             );
         }
-        statements.push(text + "\n    }");
+        texts.push(text + "\n    }");
     }
     format!(
         "{{\n  \"Version\": \"2012-10-17\",\n  \"Statement\": [\n{}\n  ]\n}}\n",
-        statements.join(",\n")
+        texts.join(",\n")
     )
 }
 
@@ -453,7 +492,11 @@ mod tests {
         }
         for call in CALLS.iter().filter(|call| !call.function.is_empty()) {
             let name = call.action.split_once(':').map_or("", |(_, name)| name);
-            assert_eq!(call.function.replace('_', ""), name.to_lowercase(), "{call:?}");
+            assert_eq!(
+                call.function.trim_end_matches("_batch").replace('_', ""),
+                name.to_lowercase(),
+                "{call:?}"
+            );
         }
     }
 
@@ -462,6 +505,7 @@ mod tests {
     fn the_documents_are_what_the_table_says() {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
         let policy = docs.join("iam-policy.json");
+        let cell = docs.join("iam-policy-cell.json");
         let page = docs.join("ec2.md");
         let text = std::fs::read_to_string(&page).unwrap();
         let (begin, end) = ("<!-- permissions:begin -->\n", "<!-- permissions:end -->");
@@ -470,12 +514,18 @@ mod tests {
         let expected = format!("{before}{begin}{}{end}{after}", permission_table());
         if std::env::var_os("KIP_UPDATE_DOCS").is_some() {
             std::fs::write(&policy, iam_policy()).unwrap();
+            std::fs::write(&cell, cell_iam_policy()).unwrap();
             std::fs::write(&page, &expected).unwrap();
         }
         let hint = "run KIP_UPDATE_DOCS=1 cargo test -p kip-aws permissions";
         assert_eq!(
             std::fs::read_to_string(&policy).unwrap_or_default(),
             iam_policy(),
+            "{hint}"
+        );
+        assert_eq!(
+            std::fs::read_to_string(&cell).unwrap_or_default(),
+            cell_iam_policy(),
             "{hint}"
         );
         assert_eq!(std::fs::read_to_string(&page).unwrap(), expected, "{hint}");

@@ -18,6 +18,7 @@ use crate::builder;
 use crate::config::{AwsConfig, SecurityGroup};
 use crate::environment::{self, Metadata, OwnGroup, Owner, Vpc};
 use crate::images::{BootImage, Images};
+use crate::interruption::Queue;
 use crate::launch;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
@@ -52,6 +53,7 @@ pub(crate) async fn ask(mut asking: Asking) -> Vec<Check> {
     asking.instances(&mut checks).await;
     asking.upkeep(&mut checks).await;
     asking.prices(&mut checks).await;
+    asking.queue(&mut checks).await;
     checks
 }
 
@@ -296,6 +298,22 @@ impl Asking {
         checks.push(judge::of_dry_run("ec2:TerminateInstances", &answer, subject));
         let answer = self.api.may_forward(id).await;
         checks.push(judge::of_dry_run("ec2:ModifyInstanceAttribute", &answer, subject));
+    }
+
+    /// Whether the queue of interruptions can be read.
+    async fn queue(&self, checks: &mut Vec<Check>) {
+        let Some(queue) = &self.config.interruption_queue else {
+            return;
+        };
+        checks.push(
+            match Box::pin(Queue::open(&self.sdk, &self.config, queue)).await {
+                Ok(_) => Check::new("interruption queue", Verdict::Ok, queue),
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    judge::of_error("sqs:ReceiveMessage", &error).or_nothing_starts()
+                }
+                Err(error) => failed("interruption queue", &error, "set `cloud.aws.interruptionQueue`"),
+            },
+        );
     }
 
     /// A page of everything that types and prices are refreshed from.
