@@ -190,17 +190,67 @@ pub(crate) fn rewrite(args: impl IntoIterator<Item = OsString>) -> Vec<OsString>
         }
     }
     // The old command had no subcommands that take a configuration: `kip --provider-config FILE`.
-    let text = |arg: &OsString| arg.to_str().map(str::to_owned).unwrap_or_default();
-    let begins_with_flag = kept.get(1).is_some_and(|first| text(first).starts_with('-'));
-    let names_config = kept.iter().any(|arg| text(arg).starts_with("--provider-config"));
-    let names_command = kept
+    let starts = |arg: Option<&OsString>, with: &str| {
+        arg.and_then(|arg| arg.to_str())
+            .is_some_and(|arg| arg.starts_with(with))
+    };
+    let mut first = 1;
+    while let Some(flag) = ["--log-level", "--log-format"]
         .iter()
-        .any(|arg| ["run", "config", "size"].contains(&text(arg).as_str()));
-    if begins_with_flag && names_config && !names_command {
+        .find(|flag| starts(kept.get(first), flag))
+    {
+        first += if starts(kept.get(first), &format!("{flag}=")) {
+            1
+        } else {
+            2
+        };
+    }
+    let names_config = kept.iter().any(|arg| starts(Some(arg), "--provider-config"));
+    if names_config && starts(kept.get(first), "-") {
         kept.insert(1, "run".into());
     }
     if dropped {
         kept.push("--dropped-log-flags=true".into());
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(line: &str) -> String {
+        let args = rewrite(line.split(' ').map(OsString::from));
+        let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+        args.join(" ")
+    }
+
+    #[test]
+    fn the_old_command_starts_the_controller_and_a_new_one_is_left_alone() {
+        for (line, expected) in [
+            ("kip --provider-config x", "kip run --provider-config x"),
+            (
+                "kip --log-level debug --provider-config x",
+                "kip run --log-level debug --provider-config x",
+            ),
+            // The name of a command may be a value.
+            (
+                "kip --namespace dev --provider-config x",
+                "kip run --namespace dev --provider-config x",
+            ),
+            (
+                "kip --klog.v 5 --provider-config=x --klog.logtostderr",
+                "kip run --provider-config=x --dropped-log-flags=true",
+            ),
+            ("kip run --provider-config x", "kip run --provider-config x"),
+            (
+                "kip --log-format=json --log-level debug size --provider-config x",
+                "kip --log-format=json --log-level debug size --provider-config x",
+            ),
+            ("kip --help", "kip --help"),
+            ("kip", "kip"),
+        ] {
+            assert_eq!(rewritten(line), expected);
+        }
+    }
 }
