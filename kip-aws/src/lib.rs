@@ -24,6 +24,7 @@ mod config;
 mod errors;
 mod http;
 mod images;
+mod labels;
 mod launch;
 mod observe;
 mod provider;
@@ -31,9 +32,11 @@ mod routes;
 mod sold;
 mod subnets;
 mod tags;
+mod terminate;
 #[cfg(test)]
 mod testing;
 mod user_data;
+mod volumes;
 mod young;
 
 pub use builder::AwsBuilder;

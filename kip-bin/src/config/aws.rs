@@ -85,11 +85,11 @@ pub(super) use ec2::check;
 
 #[cfg(feature = "aws")]
 mod ec2 {
-    use kip_aws::{AwsConfig, AwsCredentials, ImageSpec, PublicAddress};
+    use kip_aws::{AwsConfig, AwsCredentials, CpuCredits, ImageSpec, PublicAddress};
 
     use super::Aws;
-    use crate::config::Cells;
     use crate::config::document::Findings;
+    use crate::config::{Cells, Config, Credits};
 
     /// Where a user writes what is a field of [`AwsConfig`].
     const PATHS: [(&str, &str); 5] = [
@@ -134,6 +134,19 @@ mod ec2 {
                 .find(|(name, _)| *name == field)
                 .map_or("cloud.aws", |(_, path)| path);
             findings.problem(path, message);
+        }
+    }
+
+    impl Config {
+        /// What `kip-aws` needs to know, from all sections.
+        pub(crate) fn ec2(&self, aws: &Aws) -> AwsConfig {
+            let mut config = aws.settings(&self.cells);
+            config.cpu_credits = match self.sizing.burstable {
+                // A pod was placed by what the baseline gives: more would be paid for, and nobody counted with it.
+                Credits::Baseline => CpuCredits::Standard,
+                Credits::Surplus | Credits::Never => CpuCredits::Unlimited,
+            };
+            config
         }
     }
 
@@ -212,6 +225,24 @@ cells:
         assert_eq!(config.public_address, kip_aws::PublicAddress::Never);
         assert_eq!(config.root_volume, kip_core::model::Bytes::gib(20));
         assert!(config.credentials.is_some());
+    }
+
+    /// Who counts with the baseline alone must not find surplus credits on the bill.
+    #[test]
+    fn pods_placed_by_the_baseline_get_no_credits_that_cost_extra() {
+        for (burstable, credits) in [
+            ("surplus", kip_aws::CpuCredits::Unlimited),
+            ("baseline", kip_aws::CpuCredits::Standard),
+        ] {
+            let text = format!(
+                "{{cloud: {{aws: {{region: us-east-1}}}}, cells: {{bootImageSpec: {{imageIDs: ami-1}}}}, sizing: {{burstable: {burstable}}}}}"
+            );
+            let config = parse(&text, "provider.yaml").unwrap().config;
+            let crate::config::Cloud::Aws(aws) = &config.cloud else {
+                panic!("{:?}", config.cloud);
+            };
+            assert_eq!(config.ec2(aws).cpu_credits, credits, "{burstable}");
+        }
     }
 
     #[test]

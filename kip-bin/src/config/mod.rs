@@ -26,6 +26,8 @@ pub(crate) use cells::Cells;
 pub(crate) use cloud::{Cloud, Local};
 pub(crate) use kubelet::Kubelet;
 pub(crate) use problem::{Problem, Problems};
+#[cfg(feature = "aws")]
+use sizing::Credits;
 pub(crate) use sizing::{Orphans, Sizing};
 
 use document::{Findings, Section};
