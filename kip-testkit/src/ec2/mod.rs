@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Form, Router};
 use futures::stream;
 
-pub use state::{Answer, Machine, State};
+pub use state::{Answer, Life, Machine, State};
 pub use wire::Params;
 
 /// What goes wrong with a call.
