@@ -37,11 +37,11 @@ fn demands() -> Vec<PodDemand> {
         if demand.architectures.is_empty() {
             demand.architectures.insert(Architecture::Amd64);
         }
-        if demand.instance_type.is_some() {
+        if !demand.instance_types.is_empty() {
             // No single family need have more than this.
             let pattern =
                 (demand.cpu.0 <= 30_000).then(|| ["m5.*", "c6i.*", "r6a.*", "m7i*"][n % 4].to_owned());
-            demand.instance_type = pattern;
+            demand.instance_types = pattern.into_iter().collect();
             demand.architectures = [Architecture::Amd64].into();
         }
         if !demand.extended.is_empty() {

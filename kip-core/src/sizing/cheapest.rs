@@ -115,13 +115,7 @@ impl InstanceSizer for CheapestFit {
     fn size(&self, demand: &PodDemand, avoid: &Avoid, now: Timestamp) -> Result<Choice, NoFit> {
         match self.best(demand, avoid, now) {
             Some(offering) => Ok(Choice::new(offering.clone())),
-            None => Err(explain::no_fit(
-                &self.policy,
-                self.index.offerings(),
-                demand,
-                avoid,
-                now,
-            )),
+            None => Err(explain::no_fit(&self.policy, &self.index, demand, avoid, now)),
         }
     }
 }

@@ -6,6 +6,7 @@ mod explain;
 mod gpu;
 mod index;
 mod policy;
+mod requirement;
 mod rule;
 
 #[cfg(test)]
