@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod calls;
+mod catalogue;
 mod conformance;
 mod driver;
 mod fake;
