@@ -1,6 +1,7 @@
 //! The command line of the old Kip: accepted, so that an existing deployment starts; what lost its meaning says what replaced it.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -16,7 +17,7 @@ pub(crate) struct Flags {
     #[arg(long, hide = true)]
     network_agent_kubeconfig: Option<String>,
     #[arg(long, hide = true)]
-    instance_data_path: Option<String>,
+    pub(crate) instance_data_path: Option<PathBuf>,
     #[arg(long, hide = true)]
     os: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = switch)]
@@ -69,12 +70,7 @@ impl Flags {
             .as_deref()
             .is_none_or(|os| os.eq_ignore_ascii_case("linux"));
         let mock = self.mock_cloud_api.as_deref().unwrap_or("false");
-        let refused: [Given; 3] = [
-            (
-                "--instance-data-path",
-                self.instance_data_path.is_some(),
-                "instances would be chosen by other prices than that file's; remove the flag to use the cloud's own",
-            ),
+        let refused: [Given; 2] = [
             ("--os", !is_linux, "cells run Linux; remove the flag"),
             (
                 "MOCK_CLOUD_API",

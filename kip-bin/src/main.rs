@@ -13,6 +13,7 @@ mod dev;
 mod exposition;
 mod freshness;
 mod get;
+mod instance_data;
 mod legacy;
 mod logging;
 mod manifest;
