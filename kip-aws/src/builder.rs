@@ -19,6 +19,7 @@ use crate::catalogue::{Catalogue, Facts, LivePart, LiveSource, Refreshing};
 use crate::config::AwsConfig;
 use crate::http;
 use crate::images::Images;
+use crate::interruption::{Feed, Queue};
 use crate::provider::AwsCloud;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
@@ -27,7 +28,7 @@ use crate::subnets::Subnets;
 pub(crate) const START: &str = "open EC2";
 
 /// How long finding a server may take.
-const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+pub(crate) const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Opens EC2. Made by [`AwsCloud::builder`].
 #[derive(Clone, Debug)]
@@ -46,6 +47,7 @@ pub(crate) struct Opened {
     pub(crate) subnets: Subnets,
     pub(crate) images: Images,
     pub(crate) sold: Sold,
+    pub(crate) feed: Option<Feed>,
     pub(crate) refreshing: Option<Refreshing>,
 }
 
@@ -91,6 +93,10 @@ impl AwsBuilder {
     pub async fn open(self) -> Result<AwsCloud> {
         self.config.validated()?;
         let (sdk, region) = connect(&self.config).await?;
+        let feed = match &self.config.interruption_queue {
+            Some(queue) => Some(Feed::new(Queue::open(&sdk, &self.config, queue).await?)),
+            None => None,
+        };
         let api = Api::new(client(&sdk, &self.config));
         let in_region = |error: Error| error.with_context("region", &region);
         let subnets = Subnets::find(api.clone(), &self.config)
@@ -123,6 +129,7 @@ impl AwsBuilder {
             subnets,
             images,
             sold,
+            feed,
             refreshing,
         }))
     }

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use crate::catalogue::Refresh;
 use crate::images::ImageSpec;
+use crate::interruption;
 use crate::{launch, tags};
 
 /// How Kip uses EC2. [`AwsConfig::default`] with a boot image is enough where the region is known from the environment.
@@ -49,6 +50,8 @@ pub struct AwsConfig {
     pub tags: BTreeMap<String, String>,
     /// Part of the instances' `Name`, for people. Default none.
     pub nametag: Option<String>,
+    /// Name or URL of an SQS queue in which EventBridge tells of interruptions. Default none: the agents alone notice them.
+    pub interruption_queue: Option<String>,
     /// How long DescribeInstances may not show what RunInstances made. AWS states no figure; default 30 s, well above what is seen.
     pub list_lag: Duration,
     /// How often boot images are looked up again, give or take a tenth. Default 5 minutes.
@@ -113,6 +116,7 @@ impl Default for AwsConfig {
             cpu_credits: CpuCredits::default(),
             tags: BTreeMap::new(),
             nametag: None,
+            interruption_queue: None,
             list_lag: Duration::from_secs(30),
             image_interval: Duration::from_secs(300),
             call_timeout: Duration::from_secs(30),
@@ -140,6 +144,11 @@ impl AwsConfig {
             {
                 problems.push(format!("{field}: `{url}` must begin with https:// or http://"));
             }
+        }
+        if let Some(queue) = &self.interruption_queue
+            && let Err(reason) = interruption::check(queue)
+        {
+            problems.push(format!("interruption_queue: {reason}"));
         }
         let ids = [
             ("vpc_id", "vpc-", self.vpc_id.as_slice()),
@@ -189,6 +198,7 @@ mod tests {
     fn every_problem_is_told_at_once_with_its_field() {
         let config = AwsConfig {
             endpoint_url: Some("ec2.example".into()),
+            interruption_queue: Some("arn:aws:sqs:x".into()),
             pricing_endpoint_url: Some("pricing.example".into()),
             vpc_id: Some("subnet-1".into()),
             subnet_ids: vec!["vpc-1".into()],
@@ -205,6 +215,7 @@ mod tests {
             "subnet_ids:",
             "security_group_ids:",
             "tags:",
+            "interruption_queue:",
         ] {
             assert!(
                 problems.iter().any(|problem| problem.starts_with(field)),

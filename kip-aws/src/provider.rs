@@ -12,7 +12,8 @@ use kip_core::error::{Error, ErrorKind, Result, Retry};
 use kip_core::ids::{InstanceId, LaunchToken};
 use kip_core::model::{CapacityType, Instance, Offering};
 use kip_core::provider::{
-    Capabilities, CloudProvider, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo, UserData,
+    Capabilities, CloudProvider, InterruptionFeed, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo,
+    UserData,
 };
 use tokio::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::builder::{AwsBuilder, Opened};
 use crate::catalogue::{Catalogue, PartState, Refreshing};
 use crate::config::AwsConfig;
 use crate::images::Images;
+use crate::interruption::Feed;
 use crate::routes::{Route, Routes};
 use crate::sold::Sold;
 use crate::subnets::Subnets;
@@ -51,6 +53,7 @@ struct Inner {
     subnets: Subnets,
     images: Images,
     sold: Sold,
+    feed: Option<Feed>,
     refreshing: Option<Refreshing>,
     routes: Routes,
     young: Young,
@@ -88,6 +91,8 @@ impl AwsCloud {
         capabilities.capacity_types = BTreeSet::from([CapacityType::OnDemand, CapacityType::Spot]);
         capabilities.list_lag = opened.config.list_lag;
         capabilities.user_data_max_bytes = UserData::MAX_BYTES;
+        // Without a queue the agents tell of interruptions: that is not the provider's power.
+        capabilities.interruption_notices = opened.feed.is_some();
         let (describes, finds, terminates) = (opened.api.clone(), opened.api.clone(), opened.api.clone());
         Self(Arc::new(Inner {
             info: ProviderInfo::new("aws", opened.region, capabilities),
@@ -103,6 +108,7 @@ impl AwsCloud {
             subnets: opened.subnets,
             images: opened.images,
             sold: opened.sold,
+            feed: opened.feed,
             refreshing: opened.refreshing,
             routes: Routes::default(),
         }))
@@ -348,6 +354,10 @@ impl CloudProvider for AwsCloud {
 
     async fn offerings(&self, _query: &OfferingQuery) -> Result<Vec<Offering>> {
         Ok(self.0.sold.list().offerings().cloned().collect())
+    }
+
+    fn interruptions(&self) -> Option<&dyn InterruptionFeed> {
+        self.0.feed.as_ref().map(|feed| feed as &dyn InterruptionFeed)
     }
 }
 

@@ -6,6 +6,7 @@ mod catalogue;
 mod conformance;
 mod driver;
 mod fake;
+mod interruption;
 mod moto;
 mod repeat;
 mod terminate;

@@ -2,7 +2,7 @@
 //!
 //! Moto never fails, ends instances at once, and ignores client tokens, so promises about those are kept to our own fake.
 
-mod server;
+pub(crate) mod server;
 
 use anyhow::{Result, ensure};
 use futures::TryStreamExt as _;
@@ -16,7 +16,7 @@ use kip_core::provider::{CloudProvider as _, LaunchRequest, ListOptions, Offerin
 use crate::fake::offering;
 use server::Moto;
 
-fn config(moto: &Moto) -> AwsConfig {
+pub(crate) fn config(moto: &Moto) -> AwsConfig {
     let mut config = AwsConfig::default();
     config.region = Some("us-east-1".into());
     config.credentials = Some(AwsCredentials {

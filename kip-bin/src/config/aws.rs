@@ -29,6 +29,8 @@ pub(crate) struct Aws {
     pub(super) subnet_ids: Vec<String>,
     #[serde(rename = "endpointURL", skip_serializing_if = "Option::is_none")]
     pub(super) endpoint_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) interruption_queue: Option<String>,
     #[serde(rename = "pricingEndpointURL", skip_serializing_if = "Option::is_none")]
     pub(super) pricing_endpoint_url: Option<String>,
     pub(super) refresh: Refresh,
@@ -60,6 +62,7 @@ pub(super) fn read(section: Section<'_>) -> Aws {
         subnet_id: section.text("subnetID"),
         subnet_ids: section.texts("subnetIDs"),
         endpoint_url: section.text("endpointURL"),
+        interruption_queue: section.text("interruptionQueue"),
         pricing_endpoint_url: section.text("pricingEndpointURL"),
         refresh: refresh::read(section.section("refresh")),
         #[cfg(feature = "aws")]
@@ -106,9 +109,10 @@ mod ec2 {
     use crate::config::{Cells, Config, Credits};
 
     /// Where a user writes what is a field of [`AwsConfig`].
-    const PATHS: [(&str, &str); 6] = [
+    const PATHS: [(&str, &str); 7] = [
         ("images", "cells.bootImageSpec"),
         ("endpoint_url", "cloud.aws.endpointURL"),
+        ("interruption_queue", "cloud.aws.interruptionQueue"),
         ("pricing_endpoint_url", "cloud.aws.pricingEndpointURL"),
         ("vpc_id", "cloud.aws.vpcID"),
         ("subnet_ids", "cloud.aws.subnetIDs"),
@@ -183,6 +187,7 @@ mod ec2 {
                 _ => None,
             };
             config.endpoint_url.clone_from(&self.endpoint_url);
+            config.interruption_queue.clone_from(&self.interruption_queue);
             config.pricing_endpoint_url.clone_from(&self.pricing_endpoint_url);
             config.refresh.types = self.refresh.types;
             config.refresh.on_demand = self.refresh.on_demand_prices;
@@ -272,7 +277,7 @@ cells:
     fn every_mistake_is_told_where_it_was_written() {
         let found = problems(
             "
-cloud: {aws: {region: moon, accessKeyID: a, vpcID: x, subnetIDs: [y], endpointURL: z, insecureTLSSkipVerify: true}}
+cloud: {aws: {region: moon, accessKeyID: a, vpcID: x, subnetIDs: [y], endpointURL: z, interruptionQueue: a b, insecureTLSSkipVerify: true}}
 cells: {bootImageSpec: {imageIDs: ami-1}, extraSecurityGroups: [default]}
 ",
         );
@@ -283,6 +288,7 @@ cells: {bootImageSpec: {imageIDs: ami-1}, extraSecurityGroups: [default]}
             "cloud.aws.vpcID:",
             "cloud.aws.subnetIDs:",
             "cloud.aws.endpointURL:",
+            "cloud.aws.interruptionQueue:",
             "cells.extraSecurityGroups:",
         ] {
             assert!(
