@@ -12,6 +12,7 @@ mod controller;
 #[cfg(feature = "local")]
 mod dev;
 mod exposition;
+mod freshness;
 mod get;
 mod legacy;
 mod logging;

@@ -144,11 +144,12 @@ impl Act<'_> {
         install_cells(&client).await?;
         let kubelet = kubelet_config(args, config, &client, node_ip).await?;
         let authority = system::cell_authority(&client, self.kip_namespace).await?;
-        let provider = wire::provider(config).await?;
+        let (provider, freshness) = wire::provider(config).await?;
         Controller::start(Parts {
             client,
             kubelet,
             provider,
+            freshness,
             authority,
             boot: self.boot.clone(),
             config,

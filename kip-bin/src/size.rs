@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::args::{SizeArgs, SizeOutput};
 use crate::config::{self, Config, Local};
-use crate::{asks, catalogue, manifest, output, wire};
+use crate::{asks, catalogue, manifest, output};
 
 /// What was found out about one pod.
 #[derive(Debug)]
@@ -56,18 +56,22 @@ pub(crate) fn run(args: &SizeArgs) -> anyhow::Result<ExitCode> {
     );
     let default_type = config.cells.default_instance_type.as_deref();
     let mut policy = config.sizing.policy(default_type);
-    let offerings = match (args.cloud, &args.region) {
+    let known = match (args.cloud, &args.region) {
         (Some(cloud), Some(region)) => {
             if args.classic {
                 policy = catalogue::classic_policy(cloud)?;
                 policy.default_instance_type = default_type.map(str::to_owned);
             }
-            let known = catalogue::compiled_in(cloud, region)?;
-            output::note(&known.note);
-            known.offerings
+            if args.live {
+                catalogue::live(cloud, region, &config)?
+            } else {
+                catalogue::compiled_in(cloud, region)?
+            }
         }
-        _ => wire::offerings(&config).context("cannot get the price list")?,
+        _ => catalogue::configured(&config, args.live).context("cannot get the price list")?,
     };
+    known.notes.iter().for_each(|note| output::note(note));
+    let offerings = known.offerings;
     let mut basis = PodsConfig::default();
     basis.architectures = usual_architectures(offerings.iter().map(|offering| offering.architecture));
     let mut sizer = CheapestFit::new(policy);

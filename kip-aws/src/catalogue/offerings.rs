@@ -14,8 +14,9 @@ const NEURON_CORES: &str = "aws.amazon.com/neuroncore";
 
 /// Everything that is sold: each type in each of its zones, on demand and as spot, by zone and type. Pure.
 ///
-/// A type without an on-demand price is left out: what it costs is not known. Spot is offered at the zone's spot price; while no spot price of
-/// the region is known, at the [estimate](super::spot_estimate). Bare metal, [legacy](InstanceKind::is_legacy) types and parts of a GPU are there
+/// A type without an on-demand price is left out: what it costs is not known. Spot is offered at the zone's spot price, and not where
+/// EC2 tells none; at the [estimate](super::spot_estimate) while no spot price of the region is known, and where the price is below 2 % of the
+/// on-demand price. Bare metal, [legacy](InstanceKind::is_legacy) types and parts of a GPU are there
 /// [by name only](Offering::by_name_only).
 pub fn offerings(facts: &Facts) -> Vec<Offering> {
     let mut list = Vec::new();
@@ -41,7 +42,9 @@ pub fn offerings(facts: &Facts) -> Vec<Offering> {
             }
             if kind.usage.contains(&UsageClass::Spot) {
                 let price = match &facts.spot {
-                    Some(prices) => prices.get(&(kind.name.clone(), zone.clone())).copied(),
+                    Some(prices) => prices
+                        .get(&(kind.name.clone(), zone.clone()))
+                        .map(|price| spot::believable(*price, on_demand)),
                     None => Some(spot::estimate(on_demand)),
                 };
                 list.extend(price.map(|price| offering(CapacityType::Spot, price)));

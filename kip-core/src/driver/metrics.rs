@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::capacity::Outcome;
 use crate::error::{ErrorKind, Result};
 use crate::machine::Phase;
+use crate::model::NoticeKind;
 
 /// Upper bounds in seconds of the buckets that durations are counted in; one more bucket takes the rest.
 pub const BUCKETS: [f64; 12] = [
@@ -87,6 +88,8 @@ pub struct DriverMetrics {
     pub advised: u64,
     /// `kip_cells_adopted_total`: cells taken over from a controller before this one.
     pub adopted: u64,
+    /// `kip_instance_notices_total{kind}`: what the cloud announced about instances that run a pod, each once whichever way it came.
+    pub notices: BTreeMap<NoticeKind, u64>,
 }
 
 impl DriverMetrics {
@@ -255,6 +258,10 @@ impl Counters {
 
     pub(super) fn advised(&self) {
         self.locked().advised += 1;
+    }
+
+    pub(super) fn notice(&self, kind: NoticeKind) {
+        *self.locked().notices.entry(kind).or_default() += 1;
     }
 
     pub(super) fn snapshot(&self) -> DriverMetrics {

@@ -6,6 +6,7 @@ mod instance;
 mod labels;
 mod launch_options;
 mod manifest;
+mod notice;
 mod offering;
 mod report;
 mod requirement;
@@ -23,6 +24,7 @@ pub use manifest::{
     Files, Handler, HostAlias, HostPath, HttpHeader, PodManifest, PodSecurity, Probe, PullPolicy, PullSecret,
     RestartPolicy, Seccomp, VolumeManifest, VolumeMount, VolumeSource,
 };
+pub use notice::{InstanceNotice, NoticeKind};
 pub use offering::{Architecture, CapacityType, Offering};
 pub use report::{
     AgentEvent, ContainerReport, ContainerState, PodPhase, PodReport, RuntimeReport, StartMarks, Termination,

@@ -248,7 +248,7 @@ impl Core {
     }
 
     async fn follow_until_lost(
-        &self,
+        self: &Arc<Self>,
         key: &Key,
         attempt: u32,
         endpoint: &CellEndpoint,
@@ -265,7 +265,10 @@ impl Core {
             match next(&mut stream).await {
                 Some(Ok(report)) => {
                     let report = Arc::new(report);
+                    let heard = Arc::clone(&report);
                     self.deliver(key, Event::Reported { attempt, report });
+                    // After the report: a pod that has ended by itself is not interrupted any more.
+                    self.heed_report(key, attempt, &heard);
                 }
                 Some(Err(error)) => return error,
                 None => {
