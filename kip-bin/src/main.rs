@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod asks;
 mod aws_environment;
 mod boot;
 mod catalogue;

@@ -24,7 +24,7 @@ pub struct PodDemand {
     pub architectures: BTreeSet<Architecture>,
     /// Zones the pod may run in; empty means any.
     pub zones: BTreeSet<Zone>,
-    /// Capacity types the pod accepts; empty means on-demand only.
+    /// Capacity types the pod accepts; empty means those of the sizing policy, which are on-demand alone by default.
     pub capacity_types: BTreeSet<CapacityType>,
     /// Instance types the pod accepts: exact names, or globs with `*`. Empty means any.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -35,7 +35,8 @@ pub struct PodDemand {
     /// What the pod requires of the labels the instance would have as a node: all of one of these lists. Empty requires nothing.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub requirements: BTreeSet<BTreeSet<Requirement>>,
-    /// A smaller instance will do where it is much cheaper; see [`CliffAdvice`](crate::sizing::CliffAdvice).
+    /// An instance with at most 15 % less than asked will do where it costs at least 20 % less; see
+    /// [`CliffAdvice`](crate::sizing::CliffAdvice). What the containers may use at most is not changed by it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub elastic: bool,
     /// Higher goes first when launches must wait.

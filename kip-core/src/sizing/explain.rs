@@ -58,7 +58,7 @@ pub(super) fn no_fit(
             false,
         );
     }
-    let reasons = tally.sentence(&either(&wanted), demand);
+    let reasons = tally.sentence(policy, &either(&wanted), demand);
     let elsewhere = if only_avoided {
         String::new()
     } else {
@@ -162,7 +162,7 @@ impl Tally {
         }
     }
 
-    fn sentence(&self, wanted: &str, demand: &PodDemand) -> String {
+    fn sentence(&self, policy: &SizingPolicy, wanted: &str, demand: &PodDemand) -> String {
         let mut parts: Vec<(usize, String)> = Vec::new();
         let mut part = |count: usize, text: String| {
             if count > 0 {
@@ -201,11 +201,7 @@ impl Tally {
             format!("are not {}", either(&demand.architectures)),
         );
         part(self.zone, format!("are not in zone {}", either(&demand.zones)));
-        let capacity = if demand.capacity_types.is_empty() {
-            "on-demand".to_owned()
-        } else {
-            either(&demand.capacity_types)
-        };
+        let capacity = either(policy.capacity_types_of(demand));
         part(self.capacity_type, format!("are not {capacity}"));
         if let Some(needs) = self.cpu.needs {
             let text = format!("have too few CPUs (largest {}, needs {needs})", self.cpu.largest);

@@ -81,13 +81,11 @@ impl Traits {
     }
 
     /// What a demand allows (kinds, zones) and what it needs (extended).
-    fn wanted(demand: &PodDemand) -> Self {
+    fn wanted(policy: &SizingPolicy, demand: &PodDemand) -> Self {
         let architectures = demand.architectures.iter().map(|a| architecture_bit(*a));
         let architectures = architectures.reduce(|a, b| a | b).unwrap_or(ARCHITECTURES);
-        let capacity_types = demand.capacity_types.iter().map(|c| capacity_bit(*c));
-        let capacity_types = capacity_types
-            .reduce(|a, b| a | b)
-            .unwrap_or(capacity_bit(CapacityType::OnDemand));
+        let capacity_types = policy.capacity_types_of(demand).iter();
+        let capacity_types = capacity_types.fold(0, |bits, c| bits | capacity_bit(*c));
         let zones = demand.zones.iter().map(|z| name_bit(z.as_str()));
         Self {
             kinds: architectures | capacity_types,
@@ -225,7 +223,7 @@ impl Index {
             }
             return best.found.map(|(_, offering)| offering);
         }
-        let wanted = Traits::wanted(demand);
+        let wanted = Traits::wanted(policy, demand);
         let blocks = self
             .blocks
             .iter()

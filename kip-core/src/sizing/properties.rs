@@ -128,8 +128,13 @@ fn any_policy() -> impl Strategy<Value = SizingPolicy> {
         Just(Burstable::Never)
     ];
     let patterns = prop_oneof![3 => Just(vec![]), 1 => Just(vec!["a.*", "*.y"]), 1 => Just(vec!["c.z"])];
-    (burstable, patterns).prop_map(|(burstable, patterns)| {
+    let capacity = prop_oneof![
+        Just(vec![CapacityType::OnDemand]),
+        Just(vec![CapacityType::OnDemand, CapacityType::Spot])
+    ];
+    (burstable, patterns, capacity).prop_map(|(burstable, patterns, capacity)| {
         SizingPolicy::default()
+            .with_capacity_types(capacity)
             .with_burstable(burstable)
             .with_instance_types(patterns)
     })
@@ -243,6 +248,10 @@ proptest! {
             prop_assert!(advice.saving_percent() >= 20);
             prop_assert!(advice.cpu.0 * 100 >= demand.cpu.0 * 85);
             prop_assert!(u128::from(advice.memory.0) * 100 >= u128::from(demand.memory.0) * 85);
+            let mut elastic = demand.clone();
+            elastic.elastic = true;
+            let choice = sizer.size(&elastic, &Avoid::none(), NOW).expect("the advised offering is taken");
+            prop_assert_eq!(&choice.offering, &advice.offering);
         }
     }
 }

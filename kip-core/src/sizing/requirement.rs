@@ -50,13 +50,9 @@ pub(super) fn labels_of(offerings: &[Offering]) -> BTreeSet<String> {
 
 /// A label the pod requires something of that no offering has at all.
 pub(super) fn unknown<'d>(demand: &'d PodDemand, known: &BTreeSet<String>) -> Option<&'d str> {
-    let keys = demand
-        .requirements
-        .iter()
-        .flatten()
-        .map(|requirement| requirement.key.as_str());
-    let is_known = |key: &&str| known.contains(*key) || is_own(key);
-    keys.into_iter().find(|key| !is_known(key))
+    let requirements = demand.requirements.iter().flatten();
+    let mut keys = requirements.map(|requirement| requirement.key.as_str());
+    keys.find(|key| !known.contains(*key) && !is_own(key))
 }
 
 fn is_own(key: &str) -> bool {

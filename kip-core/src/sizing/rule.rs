@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::gpu::same_model;
 use super::{Avoid, Burstable, SizingPolicy, requirement};
 use crate::ids::OfferingId;
-use crate::model::{Bytes, CapacityType, CpuMillis, Offering, PodDemand, Price};
+use crate::model::{Bytes, CpuMillis, Offering, PodDemand, Price};
 
 /// Why an offering is not for a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -191,7 +191,10 @@ pub(super) fn reasons_against(
     if !demand.zones.is_empty() && !demand.zones.contains(&offering.id.zone) {
         each(Rejection::Zone)?;
     }
-    if !accepts(demand, offering.id.capacity_type) {
+    if !policy
+        .capacity_types_of(demand)
+        .contains(&offering.id.capacity_type)
+    {
         each(Rejection::CapacityType)?;
     }
     if demand.options.dedicated && !offering.dedicated {
@@ -264,15 +267,6 @@ pub(super) fn available(
     now: Timestamp,
 ) -> bool {
     fits(policy, offering, demand) && !avoid.contains(&offering.id, now)
-}
-
-/// Whether a pod accepts a way of buying.
-pub(super) fn accepts(demand: &PodDemand, capacity_type: CapacityType) -> bool {
-    if demand.capacity_types.is_empty() {
-        capacity_type == CapacityType::OnDemand
-    } else {
-        demand.capacity_types.contains(&capacity_type)
-    }
 }
 
 /// What an hour of this offering costs this pod: the list price, and on a burstable type the CPU it asks for above the baseline.

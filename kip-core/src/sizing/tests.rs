@@ -260,6 +260,27 @@ fn the_user_is_told_when_a_little_less_would_be_much_cheaper() {
 }
 
 #[test]
+fn a_pod_that_is_elastic_takes_the_smaller_size_and_no_other_pod_does() {
+    let list = [offering("small", 2, 8, 50_000), offering("large", 2, 16, 100_000)];
+    let sizer = sizer(&list);
+    let mut wants = demand(2000, 8192);
+    assert_eq!(pick(&sizer, &wants), "large/z1/on-demand");
+    assert!(sizer.advice(&wants, &Avoid::none(), NOW).is_some());
+    wants.elastic = true;
+    let choice = sizer.size(&wants, &Avoid::none(), NOW).unwrap();
+    assert_eq!(choice.offering.id.instance_type.as_str(), "small");
+    assert_eq!(choice.smaller.map(|advice| advice.saving_percent()), Some(50));
+    assert_eq!(sizer.advice(&wants, &Avoid::none(), NOW), None, "it was taken");
+    // Where nothing is saved by it, or the smaller one is not to be had, a pod gets what it asks for.
+    let mut avoid = Avoid::none();
+    avoid.until(list[0].id.clone(), Timestamp::MAX);
+    let choice = sizer.size(&wants, &avoid, NOW).unwrap();
+    assert_eq!(choice, Choice::new(list[1].clone()));
+    wants.memory = Bytes::gib(4);
+    assert_eq!(pick(&sizer, &wants), "small/z1/on-demand");
+}
+
+#[test]
 fn a_gpu_is_had_by_its_model_whatever_the_label_calls_it() {
     let with = |name: &str, model: &str, price| {
         let mut offering = offering(name, 4, 16, price);
@@ -468,5 +489,27 @@ fn hardware_that_is_shared_is_never_sold_as_dedicated() {
     assert_eq!(
         pick(&sizer(&list[..1]), &wants),
         "0 of 1 offerings fit: 1 cannot be dedicated"
+    );
+}
+
+#[test]
+fn an_operator_may_let_all_pods_have_spot_and_on_demand_when_spot_is_dry() {
+    let mut spot = offering("m", 2, 8, 3);
+    spot.id = id("m", "z1", CapacityType::Spot);
+    let list = [offering("m", 2, 8, 9), spot.clone()];
+    let both = [CapacityType::Spot, CapacityType::OnDemand];
+    let mut sizer = CheapestFit::new(SizingPolicy::default().with_capacity_types(both));
+    sizer.refresh(&list);
+    let mut wants = demand(1000, 1024);
+    assert_eq!(pick(&sizer, &wants), "m/z1/spot");
+    let mut dry = Avoid::none();
+    dry.until(spot.id, Timestamp::MAX);
+    let choice = sizer.size(&wants, &dry, NOW).unwrap();
+    assert_eq!(choice.offering.id, list[0].id);
+    wants.capacity_types = [CapacityType::OnDemand].into();
+    assert_eq!(
+        pick(&sizer, &wants),
+        "m/z1/on-demand",
+        "the pod's own word counts more"
     );
 }

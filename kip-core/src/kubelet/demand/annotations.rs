@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Refusal, route};
+use super::{Refusal, route, selector};
 use crate::kubelet::quantity;
-use crate::model::CapacityType;
+use crate::model::{CapacityType, Requirement};
 
 /// What the names of all annotations begin with that Kip reads from pods.
 pub(super) const PREFIX: &str = "pod.elotl.co/";
@@ -17,10 +17,14 @@ pub(super) const PREFIX: &str = "pod.elotl.co/";
 pub(super) struct Wishes {
     /// An instance type, or a glob with `*`.
     pub(super) instance_type: Option<String>,
+    /// What is required of the labels of the instance.
+    pub(super) requirements: BTreeSet<Requirement>,
     /// Capacity types; empty when nothing is said of them.
     pub(super) capacity_types: BTreeSet<CapacityType>,
     /// Hardware that no other customer shares.
     pub(super) dedicated: bool,
+    /// A smaller instance will do.
+    pub(super) elastic: bool,
     /// Root volume in bytes.
     pub(super) volume_size: Option<u64>,
     /// No public address.
@@ -34,9 +38,11 @@ pub(super) struct Wishes {
 }
 
 /// Annotations that are read, in the order in which users are told of them.
-pub(super) const KNOWN: [&str; 8] = [
+pub(super) const KNOWN: [&str; 10] = [
     "instance-type",
+    "instance-selector",
     "launch-type",
+    "fit",
     "volume-size",
     "private-ip-only",
     "security-groups",
@@ -64,6 +70,14 @@ pub(super) fn read(pod: &Pod) -> Result<Wishes, Refusal> {
                 }
                 wishes.instance_type = Some(value.to_owned());
             }
+            "instance-selector" => {
+                wishes.requirements = selector::parse(value).map_err(|part| {
+                    Refusal::invalid(format!(
+                        "Annotation {key}: {part:?} is no requirement; write it as kubectl takes selectors, such as \
+                         \"karpenter.k8s.aws/instance-family in (c7g, m7g), karpenter.k8s.aws/instance-cpu > 4\"."
+                    ))
+                })?;
+            }
             "launch-type" => {
                 for word in value.split([',', ' ']).filter(|word| !word.is_empty()) {
                     match word.to_ascii_lowercase().as_str() {
@@ -83,6 +97,11 @@ pub(super) fn read(pod: &Pod) -> Result<Wishes, Refusal> {
                     };
                 }
             }
+            "fit" => match value.to_ascii_lowercase().as_str() {
+                "elastic" => wishes.elastic = true,
+                "exact" => {}
+                _ => return Err(bad("is no way to fit; use elastic or exact")),
+            },
             "volume-size" => {
                 let size = quantity::whole(value)
                     .map_err(|error| Refusal::invalid(format!("Annotation {key}: {error}.")))?;

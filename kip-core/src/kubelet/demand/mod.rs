@@ -6,6 +6,7 @@ mod requirements;
 mod resources;
 mod route;
 mod selection;
+mod selector;
 mod supported;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,7 @@ pub fn demand(pod: &Pod, config: &PodsConfig) -> Result<PodDemand, Refusal> {
     demand.cpu = CpuMillis(totals.cpu_millis);
     demand.memory = Bytes(totals.memory);
     demand.extended = totals.extended;
+    demand.elastic = wishes.elastic;
     demand.options.ephemeral_storage = Bytes(totals.ephemeral_storage);
     demand.options.volume_size = Bytes(wishes.volume_size.unwrap_or(0));
     demand.options.private_address_only = wishes.private_address_only;
@@ -83,7 +85,7 @@ pub fn demand(pod: &Pod, config: &PodsConfig) -> Result<PodDemand, Refusal> {
         selected.architectures
     };
     demand.gpu_models = selected.gpu_models;
-    demand.requirements = requirements::read(pod)?;
+    demand.requirements = requirements::read(pod, wishes.requirements)?;
     demand.priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
     Ok(demand)
 }

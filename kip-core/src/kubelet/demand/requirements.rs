@@ -17,17 +17,20 @@ const INSTANCE: &str = "karpenter.k8s.aws/instance-";
 /// Listed models are compared as people write them, not letter by letter.
 const GPU_NAME: &str = "karpenter.k8s.aws/instance-gpu-name";
 
-/// The alternatives; none when nothing is required.
-pub(super) fn read(pod: &Pod) -> Result<BTreeSet<BTreeSet<Requirement>>, Refusal> {
+/// The alternatives, each with what an annotation requires beside; none when nothing is required.
+pub(super) fn read(
+    pod: &Pod,
+    annotated: BTreeSet<Requirement>,
+) -> Result<BTreeSet<BTreeSet<Requirement>>, Refusal> {
     let selector = pod
         .spec
         .iter()
         .filter_map(|spec| spec.node_selector.as_ref())
         .flatten();
-    let always: BTreeSet<Requirement> = selector
+    let selected = selector
         .filter(|(key, _)| is_of_instance(key) && *key != GPU_NAME)
-        .map(|(key, value)| Requirement::new(key, Operator::In, [value]))
-        .collect();
+        .map(|(key, value)| Requirement::new(key, Operator::In, [value]));
+    let always: BTreeSet<Requirement> = annotated.into_iter().chain(selected).collect();
     let terms = terms(pod);
     let is_alternative = terms.len() > 1;
     let mut alternatives = BTreeSet::new();

@@ -226,12 +226,16 @@ fn annotations_of_the_old_kip_still_work_and_wrong_ones_say_so() {
     assert_eq!(demand.instance_types, ["c7g.*".to_owned()].into());
     let demand = read(&annotated("pod.elotl.co/launch-type", "Spot"));
     assert_eq!(demand.capacity_types, [CapacityType::Spot].into());
+    assert!(read(&annotated("pod.elotl.co/fit", "elastic")).elastic);
+    assert!(!read(&annotated("pod.elotl.co/fit", "exact")).elastic);
     let demand = read(&annotated("pod.elotl.co/volume-size", "20Gi"));
     assert_eq!(demand.options.volume_size, Bytes::gib(20));
     for (name, value) in [
         ("instance-type", "a b"),
         ("instance-type", "x"),
         ("launch-type", "sopt"),
+        ("instance-selector", "cpu > many"),
+        ("fit", "loose"),
         ("volume-size", "20GB"),
         ("volume-size", "-1"),
         ("private-ip-only", "yes please"),
@@ -401,6 +405,14 @@ fn labels_of_instance_types_are_required_and_alternatives_stay_apart() {
     let demand = read(&affine(json!([zone("a", "c5"), zone("b", "m5")])));
     assert_eq!(demand.zones, [Zone::new("a"), Zone::new("b")].into());
     assert_eq!(written(&demand).len(), 2, "c5 in b is neither");
+    let mut annotated = affine(json!([zone("a", "c5"), zone("b", "m5")]));
+    let selector = ("pod.elotl.co/instance-selector".to_owned(), "cpu > 4".to_owned());
+    annotated.metadata.annotations = Some([selector].into());
+    assert!(
+        written(&read(&annotated))
+            .iter()
+            .all(|all| all.contains(&"cpu > 4".to_owned()))
+    );
     let anything = json!({ "matchExpressions": [ { "key": "other", "operator": "Exists" } ] });
     assert!(
         read(&affine(json!([zone("a", "c5"), anything])))
@@ -428,7 +440,10 @@ fn an_annotation_without_effect_is_told_and_one_that_works_is_not() {
         assert!(told.len() == 1 && told[0].contains(name), "{told:?}");
     }
     let told = warnings(&annotated("pod.elotl.co/instance-typ", "x"));
-    assert!(told[0].contains("instance-type, launch-type"), "{told:?}");
+    assert!(
+        told[0].contains("instance-type, instance-selector, launch-type"),
+        "{told:?}"
+    );
     for key in ["pod.elotl.co/launch-type", "example.com/instance-typ"] {
         assert!(warnings(&annotated(key, "spot")).is_empty(), "{key}");
     }
