@@ -73,10 +73,13 @@ pub(crate) async fn provider(
         Cloud::Aws(aws) => {
             let settings = config.ec2(aws);
             // Boxed: the future that opens EC2 is large, and awaited once.
-            let opening = kip_aws::AwsCloud::builder(settings)
+            let mut builder = kip_aws::AwsCloud::builder(settings)
                 .owner(&home.cluster, &home.node)
                 .controller(home.address);
-            let cloud = Box::pin(opening.open()).await?;
+            if let Some(facts) = &aws.facts {
+                builder = builder.facts(facts.clone());
+            }
+            let cloud = Box::pin(builder.open()).await?;
             let freshness = aws_freshness(cloud.clone());
             Ok((Arc::new(cloud), Some(freshness)))
         }
