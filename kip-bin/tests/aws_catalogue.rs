@@ -107,7 +107,7 @@ fn what_cannot_be_had_is_refused_before_it_costs_anything_with_what_would_work()
             "",
             "",
             "nvidia.com/gpu: 99",
-            "have too little nvidia.com/gpu (largest 16, needs 99)",
+            "have too little nvidia.com/gpu (largest 8, needs 99)",
         ),
         (
             "no-such-gpu",
