@@ -1,8 +1,10 @@
 //! What cloud-init does with user-data on a real instance: writes the files it asks for.
 
+use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use base64::Engine as _;
+use flate2::read::MultiGzDecoder;
 use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::provider::UserData;
 use serde::Deserialize;
@@ -33,13 +35,27 @@ struct WriteFile {
     encoding: Option<String>,
 }
 
-/// The files that user-data asks for. Like on any cloud, user-data that is not a `#cloud-config` is accepted and does nothing here.
+/// How gzip begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// Most bytes that user-data may unpack to: far more than anybody writes.
+const UNPACKED: u64 = 1024 * 1024;
+
+/// The files that user-data asks for, which may be gzip, as cloud-init takes it. Like on any cloud, user-data that is not a `#cloud-config` is accepted and does nothing here.
 ///
 /// # Errors
 /// `InvalidRequest` when it is a `#cloud-config` that cloud-init would stumble over.
 pub(crate) fn files(user_data: &UserData) -> Result<Vec<BootFile>> {
     let invalid = |message: String| Error::new(ErrorKind::InvalidRequest, "read user-data", message);
-    let Ok(text) = std::str::from_utf8(user_data.as_bytes()) else {
+    let unpacked;
+    let bytes = match user_data.as_bytes() {
+        packed if packed.starts_with(&GZIP) => {
+            unpacked = unpack(packed)
+                .map_err(|_| invalid("it is gzip that is broken, or unpacks to too much".into()))?;
+            unpacked.as_slice()
+        }
+        plain => plain,
+    };
+    let Ok(text) = std::str::from_utf8(bytes) else {
         return Ok(Vec::new());
     };
     let Some(("#cloud-config", body)) = text.split_once('\n').map(|(head, body)| (head.trim_end(), body))
@@ -85,6 +101,18 @@ pub(crate) fn files(user_data: &UserData) -> Result<Vec<BootFile>> {
         .collect()
 }
 
+/// Unpacks gzip, up to [`UNPACKED`].
+fn unpack(packed: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    MultiGzDecoder::new(packed)
+        .take(UNPACKED + 1)
+        .read_to_end(&mut unpacked)?;
+    if unpacked.len() as u64 > UNPACKED {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(unpacked)
+}
+
 fn relative(path: &str) -> Option<PathBuf> {
     let inside = Path::new(path).strip_prefix("/").ok()?;
     (inside.components().next().is_some()
@@ -96,6 +124,8 @@ fn relative(path: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn read(text: &str) -> Result<Vec<BootFile>> {
@@ -117,6 +147,21 @@ mod tests {
             );
         }
         assert!(read("#!/bin/sh\necho hi").unwrap().is_empty());
+    }
+
+    /// Clouds take 16 KB, so what is larger comes packed.
+    #[test]
+    fn packed_user_data_boots_the_same_and_broken_is_refused() {
+        let text = "#cloud-config\nwrite_files: [{path: /etc/kip/cell.json, content: a}]\n";
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packer.write_all(text.as_bytes()).unwrap();
+        let packed = packer.finish().unwrap();
+        let read = files(&UserData::new(packed.clone())).unwrap();
+        assert_eq!(read[0].content, b"a");
+        let error = files(&UserData::new(&packed[..packed.len() / 2]))
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
     }
 
     /// Without this check user-data could write outside of the instance.

@@ -1,20 +1,28 @@
 //! An EC2 of one region over real HTTP: stateful, and failing when told to, as the real one does without being told.
 
+mod attribute;
+mod chaos;
 mod state;
 mod wire;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State as Extract;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
 use axum::{Form, Router};
 use futures::stream;
 
+pub use chaos::Chaos;
 pub use state::{Answer, Machine, State};
 pub use wire::Params;
+
+/// The access key of who is no customer but works for the cloud, as the program that boots its machines: nothing goes wrong for
+/// them, they see what was launched at once, and their calls are not counted.
+pub const HYPERVISOR_KEY: &str = "AKIAHYPERVISOR";
 
 /// What goes wrong with a call.
 #[derive(Clone, Debug)]
@@ -37,6 +45,7 @@ struct Shared {
     state: Mutex<State>,
     faults: Mutex<Vec<(&'static str, VecDeque<Ec2Fault>)>>,
     calls: Mutex<Vec<Call>>,
+    chaos: Mutex<Option<Chaos>>,
 }
 
 /// An EC2 that is served until it is dropped.
@@ -54,7 +63,10 @@ impl FakeEc2 {
     /// When there is no port on loopback.
     pub async fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let router = Router::new()
+            .route("/calls", get(counted))
+            .fallback(answer)
+            .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let serving = tokio::spawn(async move {
@@ -72,6 +84,11 @@ impl FakeEc2 {
     pub fn fail(&self, action: &'static str, faults: impl IntoIterator<Item = Ec2Fault>) {
         let mut all = self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
         all.push((action, faults.into_iter().collect()));
+    }
+
+    /// Makes calls go wrong at random from now on.
+    pub fn unleash(&self, chaos: Chaos) {
+        *self.shared.chaos.lock().unwrap_or_else(PoisonError::into_inner) = Some(chaos);
     }
 
     /// The parameters of all calls of an action so far.
@@ -111,6 +128,14 @@ async fn answer(
             401,
         );
     }
+    if is_hypervisor(&headers) {
+        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let lag = std::mem::take(&mut state.lag);
+        let answer = state.call(&action, &params);
+        state.lag = lag;
+        drop(state);
+        return told(&action, answer);
+    }
     shared
         .calls
         .lock()
@@ -123,6 +148,10 @@ async fn answer(
             .filter(|(of, _)| *of == action)
             .find_map(|(_, left)| left.pop_front())
     };
+    let fault = fault.or_else(|| {
+        let mut chaos = shared.chaos.lock().unwrap_or_else(PoisonError::into_inner);
+        chaos.as_mut().and_then(|chaos| chaos.strike(&action))
+    });
     match fault {
         Some(Ec2Fault::Refused(code, status)) => return refusal(code, "as the test asked", status),
         Some(Ec2Fault::LostCall) => return broken(),
@@ -136,9 +165,15 @@ async fn answer(
     match (fault, answer) {
         (Some(Ec2Fault::LostReply), _) => broken(),
         (Some(Ec2Fault::Silence), _) => std::future::pending().await,
-        (_, Ok(inner)) => ([("content-type", "text/xml")], wire::answer(&action, &inner)).into_response(),
+        (_, answer) => told(&action, answer),
+    }
+}
+
+fn told(action: &str, answer: Answer) -> Response {
+    match answer {
+        Ok(inner) => ([("content-type", "text/xml")], wire::answer(action, &inner)).into_response(),
         // No capacity comes with status 500, as from the real one.
-        (_, Err((code, message))) => {
+        Err((code, message)) => {
             let status = if code.starts_with("Insufficient") {
                 500
             } else {
@@ -147,6 +182,25 @@ async fn answer(
             refusal(&code, &message, status)
         }
     }
+}
+
+fn is_hypervisor(headers: &HeaderMap) -> bool {
+    headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|text| text.contains(&format!("Credential={HYPERVISOR_KEY}/")))
+}
+
+/// How often each action was called, one a line.
+async fn counted(Extract(shared): Extract<Arc<Shared>>) -> String {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for (action, _) in shared.calls.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        *counts.entry(action.clone()).or_default() += 1;
+    }
+    counts
+        .into_iter()
+        .map(|(action, count)| format!("{action} {count}\n"))
+        .collect()
 }
 
 /// Why the caller is not let in, when it is not.
