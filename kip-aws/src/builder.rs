@@ -9,7 +9,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
-use aws_smithy_http_client::tls;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::model::{Architecture, Offering};
 use secrecy::ExposeSecret as _;
@@ -17,10 +17,10 @@ use secrecy::ExposeSecret as _;
 use crate::api::Api;
 use crate::catalogue::Catalogue;
 use crate::config::AwsConfig;
-use crate::images;
 use crate::provider::AwsCloud;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
+use crate::{http, images};
 
 /// The operation in the errors of opening.
 pub(crate) const START: &str = "open EC2";
@@ -124,10 +124,8 @@ fn seeded(region: &str) -> Result<Catalogue> {
 }
 
 async fn sdk_config(config: &AwsConfig) -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-        .build_https();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(http::client(ProxyConfig::from_env()));
     if let Some(region) = &config.region {
         loader = loader.region(Region::new(region.clone()));
     }

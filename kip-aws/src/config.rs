@@ -9,7 +9,7 @@ use kip_core::model::Bytes;
 use secrecy::SecretString;
 
 use crate::images::ImageSpec;
-use crate::tags;
+use crate::{launch, tags};
 
 /// How Kip uses EC2. [`AwsConfig::default`] with a boot image is enough where the region is known from the environment.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct AwsConfig {
     pub public_address: PublicAddress,
     /// Whether instances get a second private address, for the pod. Default true.
     pub secondary_address: bool,
-    /// Root volume of a launch that asks for none; at least the image's. Default 5 GiB.
+    /// Least size of the root volume; it is at least the image's too, and what a launch asks for. Default 5 GiB.
     pub root_volume: Bytes,
     /// How burstable types go beyond their baseline. Default unlimited, as the sizer's prices assume.
     pub cpu_credits: CpuCredits,
@@ -137,9 +137,11 @@ impl AwsConfig {
                 problems.push(format!("{field}: `{value}` is no id: it begins with `{prefix}`"));
             }
         }
-        // More are refused by EC2 unless the account's quota was raised.
-        if self.security_group_ids.len() > 16 {
-            problems.push("security_group_ids: an instance has at most 16".to_owned());
+        if self.security_group_ids.len() > launch::GROUPS {
+            problems.push(format!(
+                "security_group_ids: an instance has at most {}",
+                launch::GROUPS
+            ));
         }
         for (key, value) in &self.tags {
             if let Err(reason) = tags::check(key, value) {

@@ -78,6 +78,8 @@ pub(crate) struct BootImage {
     pub(crate) id: String,
     pub(crate) root_device: String,
     pub(crate) root_gib: i32,
+    /// Devices beside the root whose volumes would outlive the instance, and be paid for without anyone knowing.
+    pub(crate) kept_volumes: Vec<String>,
 }
 
 /// The images a specification means now: each architecture's newest.
@@ -139,10 +141,23 @@ fn usable(image: &Image) -> Option<BootImage> {
         .and_then(|mapping| mapping.ebs())
         .and_then(|ebs| ebs.volume_size())
         .unwrap_or(0);
+    let kept_volumes = image
+        .block_device_mappings()
+        .iter()
+        .filter(|mapping| {
+            let ends = mapping.ebs().map(|ebs| ebs.delete_on_termination() == Some(true));
+            // What has no volume of its own, such as an instance store, ends with the instance.
+            ends == Some(false)
+        })
+        .filter_map(|mapping| mapping.device_name())
+        .filter(|device| *device != root_device)
+        .map(str::to_owned)
+        .collect();
     Some(BootImage {
         id: image.image_id()?.to_owned(),
         root_device,
         root_gib,
+        kept_volumes,
     })
 }
 
@@ -182,6 +197,26 @@ mod tests {
         let ids: Vec<_> = found.values().map(|image| image.id.as_str()).collect();
         assert_eq!(ids, ["ami-2", "ami-3"]);
         assert_eq!(found[&Architecture::Amd64].root_gib, 8);
+    }
+
+    /// They are found on the bill only.
+    #[test]
+    fn volumes_of_the_image_that_would_outlive_an_instance_are_known() {
+        let device = |name: &str, ebs: Option<EbsBlockDevice>| {
+            BlockDeviceMapping::builder()
+                .device_name(name)
+                .set_ebs(ebs)
+                .build()
+        };
+        let ebs = |ends| EbsBlockDevice::builder().set_delete_on_termination(ends).build();
+        let mut image = image("ami-1", "2026-01-01T00:00:00.000Z", ArchitectureValues::X8664);
+        image.block_device_mappings.get_or_insert_default().extend([
+            device("/dev/sdb", Some(ebs(Some(false)))),
+            device("/dev/sdc", Some(ebs(Some(true)))),
+            device("/dev/sdd", Some(ebs(None))),
+            device("/dev/sde", None),
+        ]);
+        assert_eq!(usable(&image).unwrap().kept_volumes, ["/dev/sdb", "/dev/sdd"]);
     }
 
     #[test]

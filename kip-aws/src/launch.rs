@@ -3,27 +3,25 @@
 use aws_sdk_ec2::operation::run_instances::RunInstancesInput;
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesInputBuilder;
 use aws_sdk_ec2::types::{
-    BlockDeviceMapping, CreditSpecificationRequest, EbsBlockDevice, HttpTokensState,
-    IamInstanceProfileSpecification, InstanceInterruptionBehavior, InstanceMarketOptionsRequest,
-    InstanceMetadataEndpointState, InstanceMetadataOptionsRequest, InstanceNetworkInterfaceSpecification,
-    InstanceType, MarketType, ResourceType, ShutdownBehavior, SpotInstanceType, SpotMarketOptions,
-    TagSpecification, VolumeType,
+    CreditSpecificationRequest, HttpTokensState, IamInstanceProfileSpecification,
+    InstanceInterruptionBehavior, InstanceMarketOptionsRequest, InstanceMetadataEndpointState,
+    InstanceMetadataOptionsRequest, InstanceNetworkInterfaceSpecification, InstanceType, MarketType,
+    Placement, ResourceType, ShutdownBehavior, SpotInstanceType, SpotMarketOptions, TagSpecification,
+    Tenancy,
 };
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use kip_core::error::{Error, ErrorKind, Result};
-use kip_core::model::{Bytes, CapacityType};
-use kip_core::provider::{LaunchRequest, UserData};
+use kip_core::model::CapacityType;
+use kip_core::provider::LaunchRequest;
 
 use crate::config::{AwsConfig, CpuCredits, PublicAddress};
 use crate::images::BootImage;
-use crate::tags;
+use crate::{tags, user_data, volumes};
 
 const OP: &str = "launch";
 /// Longest client token. Source: "Ensuring idempotency in Amazon EC2 API requests".
 const TOKEN: usize = 64;
-/// Largest gp3 volume in GiB. Source: "Amazon EBS volume types", Amazon EBS User Guide.
-const LARGEST: u64 = 64 * 1024;
+/// Most security groups of an interface, where the account's quota L-2AFB9258 was raised; 5 else. Source: "Amazon VPC quotas".
+pub(crate) const GROUPS: usize = 16;
 
 /// The input of RunInstances for a request. Pure: equal arguments, equal bytes on the wire, so that a repeat is a repeat for EC2 too.
 ///
@@ -50,35 +48,40 @@ pub(crate) fn input(
         .max_count(1)
         .image_id(&image.id)
         .instance_type(InstanceType::from(request.offering.instance_type.as_str()))
-        .network_interfaces(network_interface(config, subnet))
-        .block_device_mappings(root_volume(request, config, image).map_err(refused)?)
+        .network_interfaces(network_interface(request, config, subnet).map_err(refused)?)
+        .set_block_device_mappings(Some(
+            volumes::mappings(&request.options, config.root_volume, image).map_err(refused)?,
+        ))
         .metadata_options(metadata_options())
         // Whatever shuts an instance down ends it, or a stopped one would be paid for and never found.
         .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate);
-    let user_data = request.user_data.as_bytes();
-    if user_data.len() > UserData::MAX_BYTES {
-        let message = format!(
-            "user-data has {} bytes, EC2 takes {}: shorten the cloud-init of `cells.cloudInitFile`",
-            user_data.len(),
-            UserData::MAX_BYTES
-        );
-        return Err(refused(message));
+    if let Some(text) = user_data::encoded(&request.user_data)
+        .map_err(|error| error.with_context("offering", &request.offering))?
+    {
+        input = input.user_data(text);
     }
-    if !user_data.is_empty() {
-        input = input.user_data(BASE64.encode(user_data));
-    }
+    let is_spot = request.offering.capacity_type == CapacityType::Spot;
     let tags = tags::of_launch(request, &config.tags, config.nametag.as_deref())?;
-    for resource in [
+    let resources = [
         ResourceType::Instance,
         ResourceType::Volume,
         ResourceType::NetworkInterface,
-    ] {
+    ];
+    for resource in resources
+        .into_iter()
+        .chain(is_spot.then_some(ResourceType::SpotInstancesRequest))
+    {
         let specification = TagSpecification::builder()
             .resource_type(resource)
             .set_tags(Some(tags.clone()));
         input = input.tag_specifications(specification.build());
     }
-    if let Some(profile) = &config.instance_profile {
+    if let Some(profile) = request
+        .options
+        .identity
+        .as_ref()
+        .or(config.instance_profile.as_ref())
+    {
         let builder = IamInstanceProfileSpecification::builder();
         let builder = if profile.starts_with("arn:") {
             builder.arn(profile)
@@ -86,6 +89,9 @@ pub(crate) fn input(
             builder.name(profile)
         };
         input = input.iam_instance_profile(builder.build());
+    }
+    if request.options.dedicated {
+        input = input.placement(Placement::builder().tenancy(Tenancy::Dedicated).build());
     }
     if is_burstable(request.offering.instance_type.as_str()) {
         let credits = match config.cpu_credits {
@@ -106,44 +112,49 @@ pub(crate) fn input(
     }
 }
 
-fn network_interface(config: &AwsConfig, subnet: &str) -> InstanceNetworkInterfaceSpecification {
-    let groups = &config.security_group_ids;
-    InstanceNetworkInterfaceSpecification::builder()
+fn network_interface(
+    request: &LaunchRequest,
+    config: &AwsConfig,
+    subnet: &str,
+) -> Result<InstanceNetworkInterfaceSpecification, String> {
+    let groups = security_groups(request, config)?;
+    let public = match config.public_address {
+        _ if request.options.private_address_only => Some(false),
+        PublicAddress::AsSubnet => None,
+        PublicAddress::Never => Some(false),
+        PublicAddress::Always => Some(true),
+    };
+    Ok(InstanceNetworkInterfaceSpecification::builder()
         .device_index(0)
         .subnet_id(subnet)
         .delete_on_termination(true)
-        .set_groups((!groups.is_empty()).then(|| groups.clone()))
+        .set_groups((!groups.is_empty()).then_some(groups))
         .set_secondary_private_ip_address_count(config.secondary_address.then_some(1))
-        .set_associate_public_ip_address(match config.public_address {
-            PublicAddress::AsSubnet => None,
-            PublicAddress::Never => Some(false),
-            PublicAddress::Always => Some(true),
-        })
-        .build()
+        .set_associate_public_ip_address(public)
+        .build())
 }
 
-fn root_volume(
-    request: &LaunchRequest,
-    config: &AwsConfig,
-    image: &BootImage,
-) -> Result<BlockDeviceMapping, String> {
-    let asked = match request.options.volume_size {
-        Bytes(0) => config.root_volume,
-        asked => asked,
-    };
-    let gib = asked.0.div_ceil(Bytes::gib(1).0).max(1);
-    let size = i32::try_from(gib)
-        .ok()
-        .filter(|_| gib <= LARGEST)
-        .ok_or_else(|| format!("the root volume would have {gib} GiB, EC2 sells {LARGEST} at most"))?;
-    let volume = EbsBlockDevice::builder()
-        .volume_size(size.max(image.root_gib))
-        .volume_type(VolumeType::Gp3)
-        .delete_on_termination(true);
-    Ok(BlockDeviceMapping::builder()
-        .device_name(&image.root_device)
-        .ebs(volume.build())
-        .build())
+/// The configured groups, then the pod's.
+fn security_groups(request: &LaunchRequest, config: &AwsConfig) -> Result<Vec<String>, String> {
+    const ANNOTATION: &str = "pod.elotl.co/security-groups";
+    let mut groups = config.security_group_ids.clone();
+    for group in &request.options.security_groups {
+        if !group.starts_with("sg-") {
+            return Err(format!(
+                "{ANNOTATION}: `{group}` is no security group: write ids such as sg-0123456789abcdef0, separated by commas"
+            ));
+        }
+        if !groups.contains(group) {
+            groups.push(group.clone());
+        }
+    }
+    if groups.len() > GROUPS {
+        return Err(format!(
+            "{ANNOTATION}: with the configured ones there would be {} security groups, EC2 takes {GROUPS}",
+            groups.len()
+        ));
+    }
+    Ok(groups)
 }
 
 /// Version 2 with tokens only, and no further than the instance itself: a pod with its own network cannot ask.

@@ -22,7 +22,9 @@ mod builder;
 pub mod catalogue;
 mod config;
 mod errors;
+mod http;
 mod images;
+mod labels;
 mod launch;
 mod observe;
 mod provider;
@@ -30,11 +32,15 @@ mod routes;
 mod sold;
 mod subnets;
 mod tags;
+mod terminate;
 #[cfg(test)]
 mod testing;
+mod user_data;
+mod volumes;
 mod young;
 
 pub use builder::AwsBuilder;
 pub use config::{AwsConfig, AwsCredentials, CpuCredits, PublicAddress};
 pub use images::ImageSpec;
 pub use provider::AwsCloud;
+pub use user_data::user_data_len;

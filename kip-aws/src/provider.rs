@@ -3,19 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_ec2::types::InstanceStateName;
+use aws_sdk_ec2::types::{self, InstanceStateName};
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
-use kip_core::error::{Error, ErrorKind, Result};
-use kip_core::ids::InstanceId;
-use kip_core::model::{Architecture, CapacityType, Instance, InstancePhase, Offering};
+use kip_core::error::{Error, ErrorKind, Result, Retry};
+use kip_core::ids::{InstanceId, LaunchToken};
+use kip_core::model::{Architecture, CapacityType, Instance, Offering};
 use kip_core::provider::{
     Capabilities, CloudProvider, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo, UserData,
 };
+use tokio::time::Instant;
 
 use crate::api::{self, Api, Refusal};
-use crate::batch::Batcher;
+use crate::batch::{Answers, Batcher};
 use crate::builder::{AwsBuilder, Opened};
 use crate::config::AwsConfig;
 use crate::images::BootImage;
@@ -23,13 +25,18 @@ use crate::routes::{Route, Routes};
 use crate::sold::Sold;
 use crate::subnets::Subnets;
 use crate::young::Young;
-use crate::{launch, observe, tags};
+use crate::{launch, observe, tags, terminate};
+
+/// Between looks for what a token launched: the first pause, doubled with each up to the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
 /// EC2 in one region as a cloud. Clones share everything; nothing in EC2 ends with the last one.
 ///
-/// - **Launch** is one RunInstances call with the launch token as client token. A repeat whose subnet or image would be another one now is
-///   known by a tag and answered with the first instance.
-/// - **Terminate and get** that come together go to EC2 as one call. What one of them waits for is at most one call of others.
+/// - **Launch** is one RunInstances call with the launch token as client token. A repeat whose subnet or image would be another one now, or
+///   that would be refused here, is known by a tag and answered with the first instance. That nothing was launched before is said only when
+///   EC2 has had [`AwsConfig::list_lag`] to show it: such an answer takes so long.
+/// - **Terminate and get** that come together go to EC2 as one call, and each gets its own answer. What one of them waits for is at most one
+///   round of others.
 /// - **Absence** is believed when TerminateInstances and DescribeInstances both do not know an instance that was not launched within
 ///   [`AwsConfig::list_lag`], or when EC2 says that it was terminated before the call.
 #[derive(Clone)]
@@ -44,8 +51,11 @@ struct Inner {
     sold: Sold,
     routes: Routes,
     young: Young,
-    describing: Batcher<Instance>,
-    terminating: Batcher<InstanceStateName>,
+    /// When this process began to look at EC2: another may have launched just before.
+    opened_at: Instant,
+    describing: Batcher<InstanceId, Instance>,
+    finding: Batcher<LaunchToken, Vec<types::Instance>>,
+    terminating: Batcher<InstanceId, InstanceStateName>,
 }
 
 impl AwsCloud {
@@ -61,11 +71,15 @@ impl AwsCloud {
         capabilities.capacity_types = BTreeSet::from([CapacityType::OnDemand, CapacityType::Spot]);
         capabilities.list_lag = opened.config.list_lag;
         capabilities.user_data_max_bytes = UserData::MAX_BYTES;
-        let (describes, terminates) = (opened.api.clone(), opened.api.clone());
+        let (describes, finds, terminates) = (opened.api.clone(), opened.api.clone(), opened.api.clone());
         Self(Arc::new(Inner {
             info: ProviderInfo::new("aws", opened.region, capabilities),
-            describing: Batcher::start(move |ids| describe(describes.clone(), ids)),
-            terminating: Batcher::start(move |ids| terminate(terminates.clone(), ids)),
+            opened_at: Instant::now(),
+            describing: Batcher::start("instance", move |ids| describe(describes.clone(), ids)),
+            finding: Batcher::start("token", move |tokens| find(finds.clone(), tokens)),
+            terminating: Batcher::start("instance", move |ids| {
+                terminate::terminate(terminates.clone(), ids)
+            }),
             young: Young::new(opened.config.list_lag),
             api: opened.api,
             config: opened.config,
@@ -77,9 +91,22 @@ impl AwsCloud {
     }
 }
 
+/// What a token launched before.
+enum Before {
+    /// What is asked for now.
+    Same(Box<Instance>),
+    /// Something else.
+    Other,
+    /// Nothing, and EC2 has had the time to show it.
+    Nothing,
+}
+
 impl Inner {
     /// Where a launch goes; the same for each repeat.
     async fn route(&self, request: &LaunchRequest) -> Result<Route> {
+        if let Some(route) = self.routes.known(&request.token) {
+            return Ok(route);
+        }
         let offering = &request.offering;
         let list = self.sold.list();
         let image = list
@@ -88,6 +115,8 @@ impl Inner {
             .ok_or_else(|| {
                 Error::new(ErrorKind::InvalidRequest, "launch", "this is not sold here")
                     .with_context("offering", offering)
+                    // It was when the pod was placed; what is sold now may fit as well.
+                    .with_retry(Retry::Elsewhere)
             })?;
         self.subnets.refresh(&offering.zone).await;
         self.routes.of(&request.token, || {
@@ -98,75 +127,89 @@ impl Inner {
         })
     }
 
-    /// After EC2 said that the token was used before: the instance, if it is the one that is asked for now. Configuration, image or subnet
-    /// may have changed since the first call, which are not the caller's parameters.
-    async fn launched_before(&self, request: &LaunchRequest) -> Result<Option<Instance>> {
-        let filters = vec![api::exactly("client-token", request.token.as_str())];
-        let found = self.api.all_instances("launch", filters).await?;
+    /// Looks for what the token launched, again and again until it is found or a look that began at `until` or later found nothing. It is
+    /// what is asked for now when its fingerprint is the same: configuration, image or subnet may have changed since the first call, which
+    /// are not the caller's parameters.
+    ///
+    /// # Errors
+    /// `Unavailable` when EC2 cannot be asked: then nothing is known.
+    async fn launched_before(&self, request: &LaunchRequest, until: Instant) -> Result<Before> {
         let fingerprint = tags::fingerprint(request);
-        found
-            .iter()
-            .find(|instance| observe::tags_of(instance).get(tags::FINGERPRINT) == Some(&fingerprint))
-            .map(|instance| observe::instance("launch", instance))
-            .transpose()
-    }
-}
-
-/// Those of the instances that EC2 knows. Asked by filter: an unknown id then fails nobody else's question.
-async fn describe(api: Api, ids: Vec<InstanceId>) -> Result<BTreeMap<InstanceId, Instance>> {
-    let ids = ids.iter().map(InstanceId::to_string).collect();
-    let found = api
-        .all_instances("get", vec![api::filter("instance-id", ids)])
-        .await?;
-    found
-        .iter()
-        .map(|found| observe::instance("get", found).map(|instance| (instance.id.clone(), instance)))
-        .collect()
-}
-
-/// Terminates those of the instances that EC2 knows, and answers the states they were in before. EC2 terminates none when one of them, or
-/// something of it, is not there: then it is asked what there is, and only that is terminated.
-async fn terminate(api: Api, ids: Vec<InstanceId>) -> Result<BTreeMap<InstanceId, InstanceStateName>> {
-    match api.terminate_instances(&ids).await {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConfigInvalid) => {}
-        answer => return answer,
-    }
-    let known = describe(api.clone(), ids.clone()).await?;
-    let unknown: Vec<InstanceId> = ids
-        .iter()
-        .filter(|id| !known.contains_key(*id))
-        .cloned()
-        .collect();
-    let (gone, alive): (Vec<Instance>, Vec<Instance>) = known
-        .into_values()
-        .partition(|instance| instance.phase == InstancePhase::Terminated);
-    let mut states: BTreeMap<_, _> = gone
-        .into_iter()
-        .map(|instance| (instance.id, InstanceStateName::Terminated))
-        .collect();
-    if !alive.is_empty() {
-        let alive: Vec<InstanceId> = alive.into_iter().map(|instance| instance.id).collect();
-        let ended = api.terminate_instances(&alive).await;
-        states.extend(ended.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                // The calls disagree, as they may about a young instance: nobody may conclude that anything is gone.
-                let message = "EC2 does not agree with itself yet whether the instances exist";
-                Error::new(ErrorKind::Unavailable, "terminate", message).with_source(error)
+        let mut pause = PAUSES.0;
+        loop {
+            let began = Instant::now();
+            let found = self
+                .finding
+                .ask("launch", &request.token)
+                .await
+                .map_err(|error| {
+                    let message = "it cannot be told whether this launch has an instance already";
+                    Error::new(ErrorKind::Unavailable, "launch", message).with_source(error)
+                })?;
+            let found = found.unwrap_or_default();
+            let same = found
+                .iter()
+                .find(|instance| observe::tags_of(instance).get(tags::FINGERPRINT) == Some(&fingerprint));
+            if let Some(same) = same {
+                return observe::instance("launch", same).map(|instance| Before::Same(Box::new(instance)));
             }
-            _ => error,
-        })?);
-    }
-    // One that was asked about alone was refused by name. Of several the refusal may have meant another, so each is asked about alone.
-    if ids.len() > 1 {
-        for id in unknown {
-            match api.terminate_instances(std::slice::from_ref(&id)).await {
-                Ok(state) => states.extend(state),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            if !found.is_empty() {
+                return Ok(Before::Other);
             }
+            if began >= until {
+                return Ok(Before::Nothing);
+            }
+            tokio::time::sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
+            pause = pause.saturating_mul(2).min(PAUSES.1);
         }
     }
-    Ok(states)
+
+    /// A launch that is refused here, without asking EC2: what it is refused for may be news, and an instance there from before.
+    async fn refused(&self, request: &LaunchRequest, refusal: Error) -> Result<Instance> {
+        // Whatever another process launched, it did before this one took over.
+        let until = self.opened_at + self.config.list_lag;
+        match self.launched_before(request, until).await? {
+            Before::Same(instance) => Ok(*instance),
+            Before::Other => Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "launch",
+                "the token launched something else before",
+            )
+            .with_context("offering", &request.offering)
+            .with_source(refusal)),
+            Before::Nothing => Err(refusal),
+        }
+    }
+}
+
+/// One question about many instances. It is a filter, not a list of ids, which would fail for all when one is unknown.
+async fn describe(api: Api, ids: Vec<InstanceId>) -> Result<Answers<InstanceId, Instance>> {
+    let found = terminate::describe(&api, ids).await?;
+    Ok(found
+        .into_iter()
+        .map(|(id, instance)| (id, Ok(instance)))
+        .collect())
+}
+
+/// One question about what many tokens launched.
+async fn find(api: Api, tokens: Vec<LaunchToken>) -> Result<Answers<LaunchToken, Vec<types::Instance>>> {
+    let values = tokens.iter().map(|token| api::literal(token.as_str())).collect();
+    let found = api
+        .all_instances("launch", vec![api::filter("client-token", values)])
+        .await?;
+    let mut by_token: BTreeMap<LaunchToken, Vec<types::Instance>> = BTreeMap::new();
+    for instance in found {
+        if let Some(token) = instance.client_token() {
+            by_token
+                .entry(LaunchToken::from_stored(token))
+                .or_default()
+                .push(instance);
+        }
+    }
+    Ok(by_token
+        .into_iter()
+        .map(|(token, found)| (token, Ok(found)))
+        .collect())
 }
 
 impl fmt::Debug for AwsCloud {
@@ -190,9 +233,15 @@ impl CloudProvider for AwsCloud {
     }
 
     async fn launch(&self, request: LaunchRequest) -> Result<Instance> {
-        let route = self.0.route(&request).await?;
-        let input = launch::input(&request, &self.0.config, &route.image, &route.subnet)?;
-        let Refusal { code, error } = match self.0.api.run_instances(input).await {
+        let prepared = self.0.route(&request).await.and_then(|route| {
+            let input = launch::input(&request, &self.0.config, &route.image, &route.subnet)?;
+            Ok((route, Box::new(input)))
+        });
+        let (route, input) = match prepared {
+            Ok(prepared) => prepared,
+            Err(refusal) => return self.0.refused(&request, refusal).await,
+        };
+        let Refusal { code, error } = match self.0.api.run_instances(*input).await {
             Ok(launched) => {
                 let instance = observe::instance("launch", &launched)?;
                 self.0.young.add(&instance.id);
@@ -210,7 +259,12 @@ impl CloudProvider for AwsCloud {
         if error.kind() != ErrorKind::AlreadyExists {
             return Err(error);
         }
-        self.0.launched_before(&request).await?.ok_or(error)
+        // Of whoever used the token with other parameters it is not known when.
+        let until = Instant::now() + self.0.config.list_lag;
+        match self.0.launched_before(&request, until).await? {
+            Before::Same(instance) => Ok(*instance),
+            Before::Other | Before::Nothing => Err(error),
+        }
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<()> {

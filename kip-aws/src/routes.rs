@@ -29,6 +29,12 @@ struct Inner {
 }
 
 impl Routes {
+    /// The way of a token's launch, if this process has begun one.
+    pub(crate) fn known(&self, token: &LaunchToken) -> Option<Route> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.by_token.get(token).cloned()
+    }
+
     /// The way of a token's launch; chosen now if it is the first.
     ///
     /// # Errors
@@ -61,6 +67,7 @@ mod tests {
                 id: "ami-1".into(),
                 root_device: "/dev/xvda".into(),
                 root_gib: 8,
+                kept_volumes: Vec::new(),
             },
         }
     }

@@ -151,10 +151,11 @@ impl Subnets {
         let mut known = self.locked();
         let failed = |kind, message: &str| Error::new(kind, "launch", message).with_context("zone", zone);
         let Some(best) = most_free(&known.list, zone).map(|best| best.id.clone()) else {
-            return Err(failed(
+            let error = failed(
                 ErrorKind::InvalidRequest,
                 "no subnet of the configuration is in this zone",
-            ));
+            );
+            return Err(error.with_retry(Retry::Elsewhere));
         };
         let need = self.need;
         let is_full = known.list.iter().all(|subnet| subnet.free < need);

@@ -7,8 +7,10 @@ use hmac_sha256::Hash;
 use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::provider::{LaunchRequest, tags};
 
+use crate::labels;
+
 /// Most tags a resource may have. Source for all limits here: "Tag your Amazon EC2 resources", Amazon EC2 User Guide.
-const MOST: usize = 50;
+pub(crate) const MOST: usize = 50;
 /// Longest key, in characters.
 const KEY: usize = 128;
 /// Longest value, in characters.
@@ -43,10 +45,10 @@ pub(crate) fn check(key: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// All tags of a launch: the request's, which win, the fingerprint, a name, and the user's.
+/// All tags of a launch: the request's, which win, the fingerprint, a name, the user's, and of the pod's labels what fits.
 ///
 /// # Errors
-/// `InvalidRequest` when EC2 would refuse one.
+/// `InvalidRequest` when EC2 would refuse one that is not a label.
 pub(crate) fn of_launch(
     request: &LaunchRequest,
     users: &BTreeMap<String, String>,
@@ -54,7 +56,10 @@ pub(crate) fn of_launch(
 ) -> Result<Vec<Tag>> {
     let refused = |message: String| Error::new(ErrorKind::InvalidRequest, "launch", message);
     let mut all = users.clone();
-    all.entry("Name".into()).or_insert_with(|| name(request, nametag));
+    // As with the old Kip, a pod may have a name of its own in the console.
+    let named = request.options.labels.get("Name").cloned();
+    all.entry("Name".into())
+        .or_insert_with(|| named.unwrap_or_else(|| name(request, nametag)));
     all.extend(request.tags.clone());
     all.insert(FINGERPRINT.into(), fingerprint(request));
     if let Some(pod) = all.get_mut(tags::POD) {
@@ -67,6 +72,7 @@ pub(crate) fn of_launch(
     for (key, value) in &all {
         check(key, value).map_err(|reason| refused(format!("tag: {reason}")))?;
     }
+    labels::add(&request.options.labels, &mut all);
     Ok(all
         .into_iter()
         .map(|(key, value)| Tag::builder().key(key).value(value).build())
@@ -88,11 +94,12 @@ fn name(request: &LaunchRequest, nametag: Option<&str>) -> String {
         .collect()
 }
 
-/// A hash of everything the caller decided. Its pre-image holds a private key, so nothing can be learned from it.
+/// A hash of everything the caller decided, but the labels: they may change while a launch is repeated, and make no other instance of it.
+/// Its pre-image holds a private key, so nothing can be learned from it.
 pub(crate) fn fingerprint(request: &LaunchRequest) -> String {
     let mut hash = Hash::new();
     let offering = request.offering.to_string();
-    let volume = request.options.volume_size.0.to_be_bytes();
+    let options = &request.options;
     let mut add = |part: &[u8]| {
         // Length first, so that no two lists of parts run together to the same bytes.
         hash.update((part.len() as u64).to_be_bytes());
@@ -101,7 +108,17 @@ pub(crate) fn fingerprint(request: &LaunchRequest) -> String {
     add(request.token.as_str().as_bytes());
     add(offering.as_bytes());
     add(request.user_data.as_bytes());
-    add(&volume);
+    add(&options.volume_size.0.to_be_bytes());
+    add(&options.ephemeral_storage.0.to_be_bytes());
+    add(&[
+        u8::from(options.private_address_only),
+        u8::from(options.dedicated),
+    ]);
+    add(options.identity.as_deref().unwrap_or_default().as_bytes());
+    for list in [&options.security_groups, &options.routes] {
+        add(&list.len().to_be_bytes());
+        list.iter().for_each(|one| add(one.as_bytes()));
+    }
     for (key, value) in &request.tags {
         add(key.as_bytes());
         add(value.as_bytes());
@@ -114,6 +131,8 @@ pub(crate) fn fingerprint(request: &LaunchRequest) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kip_core::model::{Bytes, LaunchOptions};
+
     use super::*;
     use crate::testing::request;
 
@@ -135,6 +154,27 @@ mod tests {
         assert_eq!(value(&tags_of_it, tags::CLUSTER), Some("c"));
         assert_eq!(value(&tags_of_it, "team"), Some("a"));
         assert_eq!(value(&tags_of_it, "Name"), Some("Kip test ns/p"));
+    }
+
+    #[test]
+    fn a_pods_label_may_name_the_instance_and_a_full_set_of_tags_takes_no_label() {
+        let mut options = LaunchOptions::default();
+        options.labels = [
+            ("Name".to_owned(), "shop".to_owned()),
+            ("app".to_owned(), "web".to_owned()),
+        ]
+        .into();
+        let request = request().with_options(options);
+        let kept = of_launch(&request, &BTreeMap::new(), None).unwrap();
+        assert_eq!(value(&kept, "Name"), Some("shop"));
+        assert_eq!(value(&kept, "app"), Some("web"));
+
+        let mut full = request;
+        for i in 0..MOST - 2 {
+            full = full.with_tag(format!("tag-{i}"), "");
+        }
+        let kept = of_launch(&full, &BTreeMap::new(), None).unwrap();
+        assert_eq!((kept.len(), value(&kept, "app")), (MOST, None));
     }
 
     #[test]
@@ -166,12 +206,35 @@ mod tests {
         assert_eq!(fingerprint(&base), fingerprint(&base.clone()));
         let mut other = base.clone();
         other.user_data = kip_core::provider::UserData::new("y");
-        for changed in [
-            other,
-            base.clone().with_tag("a", "b"),
-            base.clone().with_volume_size(kip_core::model::Bytes::gib(9)),
-        ] {
-            assert_ne!(fingerprint(&base), fingerprint(&changed));
-        }
+        type Change = fn(&mut LaunchOptions);
+        let changes: [Change; 7] = [
+            |options| options.volume_size = Bytes::gib(9),
+            |options| options.ephemeral_storage = Bytes::gib(9),
+            |options| options.private_address_only = true,
+            |options| options.dedicated = true,
+            |options| options.identity = Some("cell".into()),
+            |options| options.security_groups = ["sg-1".to_owned()].into(),
+            |options| options.routes = ["sg-1".to_owned()].into(),
+        ];
+        let with = changes.map(|change| {
+            let mut options = LaunchOptions::default();
+            change(&mut options);
+            base.clone().with_options(options)
+        });
+        let mut all: Vec<String> = with
+            .iter()
+            .chain([&base, &other, &base.clone().with_tag("a", "b")])
+            .map(fingerprint)
+            .collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 10, "two different launches have one fingerprint");
+
+        let mut labelled = LaunchOptions::default();
+        labelled.labels = [("app".to_owned(), "web".to_owned())].into();
+        assert_eq!(
+            fingerprint(&base),
+            fingerprint(&base.clone().with_options(labelled))
+        );
     }
 }

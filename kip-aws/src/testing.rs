@@ -21,3 +21,13 @@ pub(crate) fn request() -> LaunchRequest {
         UserData::new("#cloud-config\n"),
     )
 }
+
+/// User-data that no compression makes shorter.
+pub(crate) fn incompressible(bytes: usize) -> UserData {
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    });
+    UserData::new(noise.take(bytes).collect::<Vec<u8>>())
+}

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{catalogue, completion, config, get, legacy, logging, output, run, size};
+use crate::aws_environment::AwsEnvironment;
+use crate::{boot, catalogue, completion, config, get, legacy, logging, output, run, size};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -74,6 +75,12 @@ enum Command {
     },
     /// Print the version.
     Version,
+    /// The old Kip's list of providers, of which there is one.
+    #[command(hide = true)]
+    Providers {
+        /// Whether this one is there.
+        name: Option<String>,
+    },
 }
 
 const DEV_HELP: &str = "\
@@ -127,9 +134,14 @@ Examples:
   kip run --provider-config /etc/kip/provider.yaml                  in a cluster, by its service account
   kip run --provider-config provider.yaml --kubeconfig ~/.kube/config --nodename kip-test
 
-Flags and environment variables of the old Kip are accepted; those without a meaning say what replaced them. SIGTERM and SIGINT end it
+Flags and environment variables of the old Kip are accepted, or say what replaced them: docs/migrating-from-kip.md. SIGTERM and SIGINT end it
 gracefully: no new launches, launches under way are recorded, and the pods run on until a controller is back. Two replicas make that a
 moment: one acts, the other stands by and takes over 12 seconds after the first was killed, or 2 seconds after it ended in good order.";
+
+/// Headings of the help of `kip run`.
+const CLUSTER: &str = "The cluster";
+const NODE: &str = "The virtual node";
+const ENDPOINT: &str = "The kubelet's endpoint";
 
 /// Flags of `kip run`.
 #[derive(Debug, Parser)]
@@ -139,14 +151,15 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) provider_config: PathBuf,
     /// The kubeconfig. Default: the service account when in a cluster, else ~/.kube/config.
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE", help_heading = CLUSTER)]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Address of the API server, instead of the kubeconfig's.
     #[arg(
         long = "master",
         env = "MASTER_URI",
         value_name = "URL",
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = CLUSTER
     )]
     pub(crate) master: Option<String>,
     /// Name of the virtual node.
@@ -154,33 +167,35 @@ pub(crate) struct RunArgs {
         long,
         env = "DEFAULTNODE_NAME",
         value_name = "NAME",
-        default_value = "virtual-kubelet"
+        default_value = "virtual-kubelet",
+        help_heading = NODE
     )]
     pub(crate) nodename: String,
     /// Serve only pods of this namespace. Default: all.
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", help_heading = CLUSTER)]
     pub(crate) namespace: Option<String>,
     /// Namespace of Kip's own Secret `kip-cell-ca`. Default: the service account's when in a cluster, else `kip`.
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", help_heading = CLUSTER)]
     pub(crate) kip_namespace: Option<String>,
     /// Addresses of the cluster's DNS service. Default: the cluster address of the Service kube-system/kube-dns.
-    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    #[arg(long, value_name = "IP", value_delimiter = ',', help_heading = CLUSTER)]
     pub(crate) cluster_dns: Vec<IpAddr>,
     /// The cluster's DNS domain.
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", help_heading = CLUSTER)]
     pub(crate) cluster_domain: String,
     /// Address at which the API server reaches this process. Default: the address of the route to the API server.
-    #[arg(long, env = "VKUBELET_POD_IP", value_name = "IP")]
+    #[arg(long, env = "VKUBELET_POD_IP", value_name = "IP", help_heading = ENDPOINT)]
     pub(crate) node_ip: Option<IpAddr>,
     /// Port of the kubelet's HTTPS endpoint; 0 takes a free one.
-    #[arg(long, env = "KUBELET_PORT", value_name = "PORT", default_value_t = 10250)]
+    #[arg(long, env = "KUBELET_PORT", value_name = "PORT", default_value_t = 10250, help_heading = ENDPOINT)]
     pub(crate) kubelet_port: u16,
     /// Serving certificate of that endpoint, PEM. Default: a self-signed one.
     #[arg(
         long,
         env = "APISERVER_CERT_LOCATION",
         value_name = "FILE",
-        requires = "kubelet_key"
+        requires = "kubelet_key",
+        help_heading = ENDPOINT
     )]
     pub(crate) kubelet_certificate: Option<PathBuf>,
     /// Its private key, PEM.
@@ -188,11 +203,12 @@ pub(crate) struct RunArgs {
         long,
         env = "APISERVER_KEY_LOCATION",
         value_name = "FILE",
-        requires = "kubelet_certificate"
+        requires = "kubelet_certificate",
+        help_heading = ENDPOINT
     )]
     pub(crate) kubelet_key: Option<PathBuf>,
     /// Authority of the API server's client certificate, PEM. Default: from the ConfigMap kube-system/extension-apiserver-authentication.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = ENDPOINT)]
     pub(crate) client_ca: Option<PathBuf>,
     /// Where /metrics, /healthz and /readyz are served, over plain HTTP. Default: nowhere.
     #[arg(long, value_name = "ADDR")]
@@ -202,7 +218,8 @@ pub(crate) struct RunArgs {
         long,
         env = "VKUBELET_TAINT_KEY",
         value_name = "KEY",
-        default_value = "virtual-kubelet.io/provider"
+        default_value = "virtual-kubelet.io/provider",
+        help_heading = NODE
     )]
     pub(crate) taint: String,
     /// Value of the node's taint.
@@ -210,7 +227,8 @@ pub(crate) struct RunArgs {
         long,
         env = "VKUBELET_TAINT_VALUE",
         value_name = "VALUE",
-        default_value = "kip"
+        default_value = "kip",
+        help_heading = NODE
     )]
     pub(crate) taint_value: String,
     /// Effect of the node's taint: NoSchedule, PreferNoSchedule or NoExecute.
@@ -218,11 +236,12 @@ pub(crate) struct RunArgs {
         long,
         env = "VKUBELET_TAINT_EFFECT",
         value_name = "EFFECT",
-        default_value = "NoSchedule"
+        default_value = "NoSchedule",
+        help_heading = NODE
     )]
     pub(crate) taint_effect: String,
     /// Give the node no taint.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set, require_equals = true)]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set, require_equals = true, value_name = "BOOL", value_parser = legacy::switch, help_heading = NODE)]
     pub(crate) disable_taint: bool,
     /// Pods worked on at the same time.
     #[arg(long, value_name = "N", default_value_t = 64)]
@@ -230,14 +249,17 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) leader: LeaderArgs,
     #[command(flatten)]
+    pub(crate) aws: AwsEnvironment,
+    #[command(flatten)]
     pub(crate) legacy: legacy::Flags,
 }
 
 /// Flags about the election of the one controller of a node that acts; all replicas need the same.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Leader election")]
 pub(crate) struct LeaderArgs {
     /// Act only while holding the Lease `kip-<nodename>`, so that a second replica can stand by and take over.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set, require_equals = true)]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set, require_equals = true, value_name = "BOOL", value_parser = legacy::switch)]
     pub(crate) leader_elect: bool,
     /// How long a replica that stands by waits after the leader's last renewal before it takes over; whole seconds.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
@@ -400,14 +422,34 @@ fn duration(text: &str) -> Result<Duration, String> {
     config::duration(text).ok_or_else(|| format!("{text:?} is no duration such as 2s or 500ms"))
 }
 
+/// The command line, in which a variable that is set to nothing counts as not set: manifests write `value: ""`.
+pub(crate) fn command() -> clap::Command {
+    Args::command().mut_subcommands(|command| {
+        command.mut_args(|arg| {
+            let name = arg.get_env();
+            let is_empty = name
+                .and_then(std::env::var_os)
+                .is_some_and(|value| value.is_empty());
+            if is_empty {
+                arg.env(clap::builder::Resettable::Reset)
+            } else {
+                arg
+            }
+        })
+    })
+}
+
 impl Args {
     /// Reads the command line. `Err` carries the exit code when help, the version or a mistake was printed.
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
-        Self::try_parse_from(legacy::rewrite(args)).map_err(|error| {
-            // Nothing can be done when the terminal is gone.
-            let _ = error.print();
-            u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
-        })
+        let matches = command().try_get_matches_from(legacy::rewrite(args));
+        matches
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .map_err(|error| {
+                // Nothing can be done when the terminal is gone.
+                let _ = error.print();
+                u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+            })
     }
 
     /// Does what was asked.
@@ -446,6 +488,13 @@ impl Args {
                 output::line(&format!("kip {}", env!("CARGO_PKG_VERSION")))?;
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Providers { name } => match name.as_deref() {
+                None | Some("kip") => {
+                    output::line("kip")?;
+                    Ok(ExitCode::SUCCESS)
+                }
+                Some(other) => anyhow::bail!("there is no provider {other:?}, only kip"),
+            },
         }
     }
 }
@@ -457,7 +506,13 @@ fn config_command(command: ConfigCommand) -> anyhow::Result<ExitCode> {
             for warning in &loaded.warnings {
                 output::note(&format!("warning: {warning}"));
             }
-            output::line(&format!("{} is good", provider_config.display()))?;
+            boot::options(&loaded.config)?;
+            let file = provider_config.display();
+            output::line(&match loaded.warnings.len() {
+                0 => format!("{file} is good"),
+                1 => format!("{file} is good, one key in it has no effect"),
+                count => format!("{file} is good, {count} keys in it have no effect"),
+            })?;
         }
         ConfigCommand::Print(ConfigArgs { provider_config }) => {
             output::print(&config::print(&config::load(&provider_config)?.config)?)?;
@@ -466,10 +521,18 @@ fn config_command(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What `kip` reads from these arguments of an old command line.
+#[cfg(test)]
+pub(crate) fn run_args(args: &[&str]) -> Result<Box<RunArgs>, clap::Error> {
+    let line = ["kip"].iter().chain(args).map(OsString::from);
+    match Args::try_parse_from(legacy::rewrite(line))?.command {
+        Command::Run(run) => Ok(run),
+        other => panic!("not `run`: {other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
-use kip_core::cell::{CellAuthority, CellRuntime};
+use kip_core::cell::{BootOptions, CellAuthority, CellRuntime};
 #[cfg(feature = "local")]
 use kip_core::driver::DriverHandle;
 use kip_core::driver::{DriverConfig, Kip};
@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Metrics;
+use crate::boot;
 use crate::config::Config;
 use crate::standing::Standing;
 
@@ -34,6 +35,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) provider: Arc<dyn CloudProvider>,
     /// Who certifies cells.
     pub(crate) authority: CellAuthority,
+    /// What cells are given at boot.
+    pub(crate) boot: BootOptions,
     /// Everything else.
     pub(crate) config: &'a Config,
     /// Pods worked on at the same time.
@@ -63,10 +66,12 @@ impl Controller {
             mut kubelet,
             provider,
             authority,
+            boot,
             config,
             workers,
             standing,
         } = parts;
+        boot::covers(&boot, &provider.info().capabilities.architectures)?;
         kubelet.pods.architectures =
             usual_architectures(provider.info().capabilities.architectures.iter().copied());
         let name = kubelet.name.clone();
@@ -83,7 +88,7 @@ impl Controller {
         driver_config.policy = config.orphans.policy();
         let driver = Kip::builder(provider)
             .identity(cluster.clone(), name.clone())
-            .runtime(Arc::new(CellRuntime::new(Arc::new(authority))))
+            .runtime(Arc::new(CellRuntime::new(Arc::new(authority)).with_boot(boot)))
             .source(kubelet.source())
             .store(kubelet.store())
             .sizer(Box::new(CheapestFit::new(policy)))

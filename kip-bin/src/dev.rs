@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::controller::{Controller, Parts};
 use crate::signals::Signals;
 use crate::standing::Standing;
-use crate::{output, system, wire};
+use crate::{boot, output, system, wire};
 
 /// How long the pods of `-f` may take until they run or have ended.
 const PODS_PATIENCE: Duration = Duration::from_secs(300);
@@ -236,6 +236,7 @@ impl Session<'_> {
             kubelet,
             provider: Arc::new(self.cloud.clone()),
             authority,
+            boot: boot::options(self.config)?,
             config: self.config,
             workers: 16,
             standing: self.standing.clone(),

@@ -4,13 +4,13 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-/// Flags of the old Kip without a meaning.
+/// Flags and environment variables of the old Kip without a meaning, or with another one.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Flags {
     #[arg(long, hide = true, default_value = "kip", value_parser = ["kip"])]
     provider: String,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
-    debug_server: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = switch)]
+    debug_server: Option<bool>,
     #[arg(long, hide = true)]
     network_agent_secret: Option<String>,
     #[arg(long, hide = true)]
@@ -19,8 +19,8 @@ pub(crate) struct Flags {
     instance_data_path: Option<String>,
     #[arg(long, hide = true)]
     os: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    enable_node_lease: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = switch)]
+    enable_node_lease: Option<bool>,
     #[arg(long, hide = true)]
     full_resync_period: Option<String>,
     #[arg(long, hide = true)]
@@ -39,6 +39,10 @@ pub(crate) struct Flags {
     trace_sample_rate: Option<String>,
     #[arg(long, hide = true)]
     trace_zpages_addr: Option<String>,
+    #[arg(long, hide = true, env = "OCAGENT_ENDPOINT")]
+    ocagent_endpoint: Option<String>,
+    #[arg(long, hide = true, env = "OCAGENT_INSECURE")]
+    ocagent_insecure: Option<String>,
     #[arg(long, hide = true, env = "MOCK_CLOUD_API")]
     mock_cloud_api: Option<String>,
     /// Set by [`rewrite`]: flags of the old logger were dropped.
@@ -46,84 +50,112 @@ pub(crate) struct Flags {
     dropped_log_flags: Option<String>,
 }
 
+/// What was given, under which name, and what replaced it.
+type Given = (&'static str, bool, &'static str);
+
 impl Flags {
     /// What was given without effect, each with what replaced it.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let Self {
-            provider: _,
-            debug_server,
-            network_agent_secret,
-            network_agent_kubeconfig,
-            instance_data_path,
-            os,
-            enable_node_lease,
-            full_resync_period,
-            startup_timeout,
-            kube_api_qps,
-            kube_api_burst,
-            trace_exporter,
-            trace_service_name,
-            trace_tag,
-            trace_sample_rate,
-            trace_zpages_addr,
-            mock_cloud_api,
-            dropped_log_flags,
-        } = self;
-        let tracing = "use --log-format json and /metrics";
-        let network = "cells hold no cluster credentials";
-        let queue = "requests to the API server are limited by its own fairness";
-        let is_linux = os.as_deref().is_none_or(|os| os.eq_ignore_ascii_case("linux"));
-        [
-            ("--debug-server", debug_server.is_some(), "use --metrics-addr"),
-            ("--network-agent-secret", network_agent_secret.is_some(), network),
+        said(
+            self.without_effect().into_iter().chain(self.of_tracing()),
+            "has no effect",
+        )
+    }
+
+    /// What was given and would be dangerous to ignore, each with what to do.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let is_linux = self
+            .os
+            .as_deref()
+            .is_none_or(|os| os.eq_ignore_ascii_case("linux"));
+        let mock = self.mock_cloud_api.as_deref().unwrap_or("false");
+        let refused: [Given; 3] = [
             (
-                "--network-agent-kubeconfig",
-                network_agent_kubeconfig.is_some(),
+                "--instance-data-path",
+                self.instance_data_path.is_some(),
+                "instances would be chosen by other prices than that file's; remove the flag to use the cloud's own",
+            ),
+            ("--os", !is_linux, "cells run Linux; remove the flag"),
+            (
+                "MOCK_CLOUD_API",
+                !mock.is_empty() && switch(mock) != Ok(false),
+                "real instances would be launched; use `kip dev`, or `cloud: {local: {}}`, or unset the variable",
+            ),
+        ];
+        said(refused, "cannot be honoured")
+    }
+
+    fn without_effect(&self) -> [Given; 9] {
+        let network = "cells hold no cluster credentials and run no kube-router; remove it";
+        let queue = "requests to the API server are limited by its own fairness; remove it";
+        [
+            (
+                "--debug-server",
+                self.debug_server == Some(true),
+                "use `kip get cells`, kubectl and --metrics-addr",
+            ),
+            (
+                "--network-agent-secret",
+                self.network_agent_secret.is_some(),
                 network,
             ),
             (
-                "--instance-data-path",
-                instance_data_path.is_some(),
-                "prices come from the provider",
+                "--network-agent-kubeconfig",
+                self.network_agent_kubeconfig.is_some(),
+                network,
             ),
-            ("--os", !is_linux, "cells run Linux"),
             (
                 "--enable-node-lease",
-                enable_node_lease.is_some(),
-                "the lease is always kept",
+                self.enable_node_lease.is_some(),
+                "the lease is always kept; remove it",
             ),
             (
                 "--full-resync-period",
-                full_resync_period.is_some(),
-                "changes are watched, not polled",
+                self.full_resync_period.is_some(),
+                "changes are watched, not polled; remove it",
             ),
             (
                 "--startup-timeout",
-                startup_timeout.is_some(),
-                "the node reports Ready when it is",
+                self.startup_timeout.is_some(),
+                "the node reports Ready when it is; remove it",
             ),
-            ("--kube-api-qps", kube_api_qps.is_some(), queue),
-            ("--kube-api-burst", kube_api_burst.is_some(), queue),
-            ("--trace-exporter", !trace_exporter.is_empty(), tracing),
-            ("--trace-service-name", trace_service_name.is_some(), tracing),
-            ("--trace-tag", !trace_tag.is_empty(), tracing),
-            ("--trace-sample-rate", trace_sample_rate.is_some(), tracing),
-            ("--trace-zpages-addr", trace_zpages_addr.is_some(), tracing),
-            (
-                "MOCK_CLOUD_API",
-                mock_cloud_api.is_some(),
-                "use `cloud: {local: {}}` or `kip dev`",
-            ),
+            ("--kube-api-qps", self.kube_api_qps.is_some(), queue),
+            ("--kube-api-burst", self.kube_api_burst.is_some(), queue),
             (
                 "--klog.*",
-                dropped_log_flags.is_some(),
+                self.dropped_log_flags.is_some(),
                 "use --log-level and --log-format",
             ),
         ]
-        .into_iter()
+    }
+
+    fn of_tracing(&self) -> [Given; 7] {
+        let instead = "no traces are exported; use --log-format json and --metrics-addr";
+        [
+            ("--trace-exporter", !self.trace_exporter.is_empty(), instead),
+            ("--trace-service-name", self.trace_service_name.is_some(), instead),
+            ("--trace-tag", !self.trace_tag.is_empty(), instead),
+            ("--trace-sample-rate", self.trace_sample_rate.is_some(), instead),
+            ("--trace-zpages-addr", self.trace_zpages_addr.is_some(), instead),
+            ("OCAGENT_ENDPOINT", self.ocagent_endpoint.is_some(), instead),
+            ("OCAGENT_INSECURE", self.ocagent_insecure.is_some(), instead),
+        ]
+    }
+}
+
+fn said(all: impl IntoIterator<Item = Given>, what: &str) -> Vec<String> {
+    all.into_iter()
         .filter(|(_, given, _)| *given)
-        .map(|(flag, _, instead)| format!("{flag} has no effect: {instead}"))
+        .map(|(name, _, instead)| format!("{name} {what}: {instead}"))
         .collect()
+}
+
+/// A switch in all the ways Go programs take one.
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false".to_owned()),
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod admin;
 mod args;
+mod aws_environment;
+mod boot;
 mod catalogue;
 mod completion;
 mod config;
@@ -13,6 +15,8 @@ mod get;
 mod legacy;
 mod logging;
 mod manifest;
+#[cfg(all(test, feature = "aws", feature = "local"))]
+mod migration;
 mod office;
 mod output;
 mod run;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use kip_core::cell::BootOptions;
 use kip_core::ids::NodeName;
 use kip_core::kubelet::{KubeletConfig, NodeTaint, ServingCertificate, install_cells};
 use kube::Client;
@@ -18,7 +19,11 @@ use crate::office::{self, Office};
 use crate::signals::Signals;
 use crate::standing::Standing;
 use crate::wire::Connection;
-use crate::{system, wire};
+use crate::{boot, system, wire};
+
+/// What to do where the kubelet's certificate or key cannot be read.
+const SERVING: &str = "the certificate of the kubelet's endpoint cannot be used: check --kubelet-certificate and --kubelet-key \
+                       (APISERVER_CERT_LOCATION, APISERVER_KEY_LOCATION), or leave both away for a self-signed one";
 
 /// Runs until SIGINT or SIGTERM.
 ///
@@ -28,14 +33,25 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     for warning in args.legacy.warnings() {
         tracing::warn!("{warning}");
     }
+    refuse(&args.legacy.problems())?;
     let loaded = config::load(&args.provider_config)?;
+    refuse(&args.aws.contradictions(&loaded.config.cloud))?;
     for warning in &loaded.warnings {
         tracing::warn!("{}: {warning}", args.provider_config.display());
     }
-    wire::block_on(serve(args, loaded.config))
+    let boot = boot::options(&loaded.config)?;
+    wire::block_on(serve(args, loaded.config, boot))
 }
 
-async fn serve(args: RunArgs, config: Config) -> anyhow::Result<ExitCode> {
+/// Ends with all problems at once, if there are any.
+fn refuse(problems: &[String]) -> anyhow::Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    anyhow::bail!("{}", problems.join("\n"))
+}
+
+async fn serve(args: RunArgs, config: Config, boot: BootOptions) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
     let kip_namespace = args
         .kip_namespace
@@ -65,6 +81,7 @@ async fn serve(args: RunArgs, config: Config) -> anyhow::Result<ExitCode> {
     let acting = Act {
         args: &args,
         config: &config,
+        boot: &boot,
         connection: &connection,
         kip_namespace: &kip_namespace,
         signals: &signals,
@@ -86,6 +103,7 @@ async fn serve(args: RunArgs, config: Config) -> anyhow::Result<ExitCode> {
 struct Act<'a> {
     args: &'a RunArgs,
     config: &'a Config,
+    boot: &'a BootOptions,
     connection: &'a Connection,
     kip_namespace: &'a str,
     signals: &'a Signals,
@@ -132,6 +150,7 @@ impl Act<'_> {
             kubelet,
             provider,
             authority,
+            boot: self.boot.clone(),
             config,
             workers: args.pod_sync_workers.max(1),
             standing: self.standing.clone(),
@@ -182,8 +201,8 @@ async fn kubelet_config(
     kubelet.endpoint.listen = SocketAddr::new(any, args.kubelet_port);
     if let (Some(certificate), Some(key)) = (&args.kubelet_certificate, &args.kubelet_key) {
         kubelet.endpoint.certificate = ServingCertificate::Given {
-            certificate: read(certificate)?,
-            key: read(key)?,
+            certificate: read(certificate).context(SERVING)?,
+            key: read(key).context(SERVING)?,
         };
     }
     kubelet.endpoint.client_ca = match &args.client_ca {

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use base64::Engine as _;
-use flate2::read::MultiGzDecoder;
+use flate2::read::GzDecoder;
 use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::provider::UserData;
 use serde::Deserialize;
@@ -35,82 +35,110 @@ struct WriteFile {
     encoding: Option<String>,
 }
 
-/// How gzip begins.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// Most bytes that user-data may unpack to: far more than anybody writes.
-const UNPACKED: u64 = 1024 * 1024;
-
-/// The files that user-data asks for, which may be gzip, as cloud-init takes it. Like on any cloud, user-data that is not a `#cloud-config` is accepted and does nothing here.
-///
-/// # Errors
-/// `InvalidRequest` when it is a `#cloud-config` that cloud-init would stumble over.
-pub(crate) fn files(user_data: &UserData) -> Result<Vec<BootFile>> {
-    let invalid = |message: String| Error::new(ErrorKind::InvalidRequest, "read user-data", message);
-    let unpacked;
-    let bytes = match user_data.as_bytes() {
-        packed if packed.starts_with(&GZIP) => {
-            unpacked = unpack(packed)
-                .map_err(|_| invalid("it is gzip that is broken, or unpacks to too much".into()))?;
-            unpacked.as_slice()
-        }
-        plain => plain,
-    };
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return Ok(Vec::new());
-    };
-    let Some(("#cloud-config", body)) = text.split_once('\n').map(|(head, body)| (head.trim_end(), body))
-    else {
-        return Ok(Vec::new());
-    };
-    // The parser's own message may quote the private key.
-    let config: CloudConfig =
-        serde_norway::from_str(body).map_err(|_| invalid("the #cloud-config is not valid YAML".into()))?;
-    config
-        .write_files
-        .into_iter()
-        .map(|file| {
-            let path = relative(&file.path).ok_or_else(|| {
-                invalid(format!(
-                    "write_files: `{}` must be absolute, without `..`",
-                    file.path
-                ))
-            })?;
-            let mode = match &file.permissions {
-                None => 0o644,
-                Some(text) => u32::from_str_radix(text, 8)
-                    .ok()
-                    .filter(|mode| *mode <= 0o7777)
-                    .ok_or_else(|| {
-                        invalid(format!("write_files: permissions `{text}` of `{}`", file.path))
-                    })?,
-            };
-            let content = match file.encoding.as_deref() {
-                None | Some("text/plain") => file.content.into_bytes(),
-                Some("b64" | "base64") => base64::engine::general_purpose::STANDARD
-                    .decode(file.content.split_whitespace().collect::<String>())
-                    .map_err(|_| invalid(format!("write_files: content of `{}` is not base64", file.path)))?,
-                Some(other) => {
-                    return Err(invalid(format!(
-                        "write_files: encoding `{other}` of `{}`",
-                        file.path
-                    )));
-                }
-            };
-            Ok(BootFile { path, mode, content })
-        })
-        .collect()
+/// A part of a `#cloud-config-archive`.
+#[derive(Deserialize)]
+struct Part {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(default)]
+    content: String,
 }
 
-/// Unpacks gzip, up to [`UNPACKED`].
-fn unpack(packed: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut unpacked = Vec::new();
-    MultiGzDecoder::new(packed)
-        .take(UNPACKED + 1)
-        .read_to_end(&mut unpacked)?;
-    if unpacked.len() as u64 > UNPACKED {
-        return Err(std::io::ErrorKind::FileTooLarge.into());
+/// Larger user-data than this is not unpacked: no cloud would take what it is made of.
+const UNPACKED: u64 = 16 * 1024 * 1024;
+
+/// The files that user-data asks for, in the order in which they are written. It may be compressed with gzip, as on EC2. Scripts and
+/// commands are not run: an instance here has the agent, and is no machine to be set up. Like on any cloud, user-data that is neither
+/// a `#cloud-config` nor an archive of such is accepted and does nothing.
+///
+/// # Errors
+/// `InvalidRequest` when cloud-init would stumble over it.
+pub(crate) fn files(user_data: &UserData) -> Result<Vec<BootFile>> {
+    let plain = unpacked(user_data.as_bytes()).ok_or_else(|| invalid("it is not whole gzip"))?;
+    let Ok(text) = std::str::from_utf8(&plain) else {
+        return Ok(Vec::new());
+    };
+    let Some((head, body)) = text.split_once('\n') else {
+        return Ok(Vec::new());
+    };
+    match head.trim_end() {
+        "#cloud-config" => files_of(body),
+        "#cloud-config-archive" => {
+            let parts: Vec<Part> = serde_norway::from_str(body)
+                .map_err(|_| invalid("the #cloud-config-archive is not valid YAML"))?;
+            let is_config = |part: &Part| match part.kind.as_deref() {
+                Some(kind) => kind == "text/cloud-config",
+                None => part.content.starts_with("#cloud-config"),
+            };
+            let mut all = Vec::new();
+            for part in parts.iter().filter(|part| is_config(part)) {
+                all.extend(files_of(&part.content)?);
+            }
+            Ok(all)
+        }
+        _ => Ok(Vec::new()),
     }
-    Ok(unpacked)
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidRequest, "read user-data", message)
+}
+
+/// The bytes as they were before gzip; as they are if they were not packed. None when gzip breaks off.
+fn unpacked(bytes: &[u8]) -> Option<Vec<u8>> {
+    const MAGIC: [u8; 2] = [0x1f, 0x8b];
+    if !bytes.starts_with(&MAGIC) {
+        return Some(bytes.to_vec());
+    }
+    let mut plain = Vec::new();
+    let mut gzip = GzDecoder::new(bytes).take(UNPACKED);
+    gzip.read_to_end(&mut plain).ok()?;
+    Some(plain)
+}
+
+fn files_of(config: &str) -> Result<Vec<BootFile>> {
+    // The parser's own message may quote the private key.
+    let config: Option<CloudConfig> =
+        serde_norway::from_str(config).map_err(|_| invalid("the #cloud-config is not valid YAML"))?;
+    let files = config.map(|config| config.write_files).unwrap_or_default();
+    files.into_iter().map(boot_file).collect()
+}
+
+fn boot_file(file: WriteFile) -> Result<BootFile> {
+    let path = relative(&file.path).ok_or_else(|| {
+        invalid(format!(
+            "write_files: `{}` must be absolute, without `..`",
+            file.path
+        ))
+    })?;
+    let mode = match &file.permissions {
+        None => 0o644,
+        Some(text) => u32::from_str_radix(text.trim_start_matches("0o"), 8)
+            .ok()
+            .filter(|mode| *mode <= 0o7777)
+            .ok_or_else(|| invalid(format!("write_files: permissions `{text}` of `{}`", file.path)))?,
+    };
+    let decoded = || {
+        base64::engine::general_purpose::STANDARD
+            .decode(file.content.split_whitespace().collect::<String>())
+            .map_err(|_| invalid(format!("write_files: content of `{}` is not base64", file.path)))
+    };
+    let content = match file.encoding.as_deref() {
+        None | Some("text/plain") => file.content.into_bytes(),
+        Some("b64" | "base64") => decoded()?,
+        Some("gz+b64" | "gz+base64" | "gzip+b64" | "gzip+base64") => {
+            let packed = decoded()?;
+            unpacked(&packed)
+                .ok_or_else(|| invalid(format!("write_files: content of `{}` is not gzip", file.path)))?
+        }
+        Some(other) => {
+            return Err(invalid(format!(
+                "write_files: encoding `{other}` of `{}`",
+                file.path
+            )));
+        }
+    };
+    Ok(BootFile { path, mode, content })
 }
 
 fn relative(path: &str) -> Option<PathBuf> {
@@ -124,8 +152,6 @@ fn relative(path: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     fn read(text: &str) -> Result<Vec<BootFile>> {
@@ -149,19 +175,32 @@ mod tests {
         assert!(read("#!/bin/sh\necho hi").unwrap().is_empty());
     }
 
-    /// Clouds take 16 KB, so what is larger comes packed.
+    /// What EC2 is sent boots here too: compressed, in parts, with the operator's files before Kip's.
     #[test]
-    fn packed_user_data_boots_the_same_and_broken_is_refused() {
-        let text = "#cloud-config\nwrite_files: [{path: /etc/kip/cell.json, content: a}]\n";
-        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        packer.write_all(text.as_bytes()).unwrap();
-        let packed = packer.finish().unwrap();
-        let read = files(&UserData::new(packed.clone())).unwrap();
-        assert_eq!(read[0].content, b"a");
-        let error = files(&UserData::new(&packed[..packed.len() / 2]))
-            .map(|_| ())
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    fn files_are_taken_from_all_parts_of_a_compressed_archive_in_their_order() {
+        let text = "#cloud-config-archive\n- {type: text/cloud-boothook, content: '#!/bin/sh'}\n\
+            - {type: text/cloud-config, content: \"write_files:\\n- {path: /a, permissions: 0640, encoding: gz+b64, content: GZIP}\"}\n\
+            - {content: \"#cloud-config\\n{}\"}\n\
+            - {content: \"#cloud-config\\nwrite_files: [{path: /b, content: b}]\\n\"}\n";
+        let gzip = |plain: &[u8]| {
+            let mut packed = Vec::new();
+            flate2::read::GzEncoder::new(plain, flate2::Compression::best())
+                .read_to_end(&mut packed)
+                .unwrap();
+            packed
+        };
+        let inner = base64::engine::general_purpose::STANDARD.encode(gzip(b"a"));
+        let packed = gzip(text.replace("GZIP", &inner).as_bytes());
+        let found = files(&UserData::new(packed.clone())).unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|file| (file.path.to_str().unwrap(), file.mode, file.content.as_slice()))
+            .collect();
+        assert_eq!(
+            found,
+            [("a", 0o640, b"a".as_slice()), ("b", 0o644, b"b".as_slice())]
+        );
+        assert!(files(&UserData::new(&packed[..packed.len() / 2])).is_err());
     }
 
     /// Without this check user-data could write outside of the instance.

@@ -167,6 +167,11 @@ pub(crate) fn filter(name: &str, values: Vec<String>) -> Filter {
 
 /// A filter for one value exactly: `*`, `?` and `\` mean themselves.
 pub(crate) fn exactly(name: &str, value: &str) -> Filter {
+    filter(name, vec![literal(value)])
+}
+
+/// A value of a filter that means itself.
+pub(crate) fn literal(value: &str) -> String {
     let mut escaped = String::with_capacity(value.len());
     for c in value.chars() {
         if matches!(c, '*' | '?' | '\\') {
@@ -174,5 +179,5 @@ pub(crate) fn exactly(name: &str, value: &str) -> Filter {
         }
         escaped.push(c);
     }
-    filter(name, vec![escaped])
+    escaped
 }

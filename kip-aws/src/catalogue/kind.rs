@@ -115,6 +115,10 @@ pub struct InstanceKind {
     pub neuron: Option<Neuron>,
     /// Disks of the instance itself, all together; EC2 counts them in units of 10^9 bytes. Zero when it has none.
     pub local_storage: Bytes,
+    /// Whether these disks are NVMe devices; those of types from before Nitro mostly are not.
+    pub local_nvme: bool,
+    /// Who makes its processors: `intel`, `amd` or `aws`; None while it is not known.
+    pub cpu_maker: Option<String>,
 }
 
 impl InstanceKind {
@@ -133,6 +137,8 @@ impl InstanceKind {
             gpu: None,
             neuron: None,
             local_storage: Bytes(0),
+            local_nvme: false,
+            cpu_maker: None,
         }
     }
 

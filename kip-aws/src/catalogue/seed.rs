@@ -2,7 +2,7 @@
 //!
 //! Text in columns between tabs, packed with gzip. The first line names the format; then come where types and prices are from and of which
 //! day, one line for each region with its zones, and one for each type: name, architecture, vCPUs, MiB, flags (`b`urstable, bare `m`etal,
-//! `c`urrent generation, sold on `d`emand, as `s`pot), hypervisor, GPUs, Neuron devices, GB of local disks, on-demand price in
+//! `c`urrent generation, sold on `d`emand, as `s`pot, with local disks that are `n`vme, processors of `I`ntel, `A`MD or A`W`S), hypervisor, GPUs, Neuron devices, GB of local disks, on-demand price in
 //! millionths of a dollar (empty when unknown), and the zones of all regions as two hexadecimal digits for each.
 
 use std::collections::BTreeSet;
@@ -220,6 +220,10 @@ fn parse_kind(columns: &[&str], regions: usize) -> Option<SeededKind> {
     kind.burstable = has('b');
     kind.bare_metal = has('m');
     kind.current_generation = has('c');
+    kind.local_nvme = has('n');
+    let makers = [('I', "intel"), ('A', "amd"), ('W', "aws")];
+    let maker = makers.into_iter().find(|(flag, _)| has(*flag));
+    kind.cpu_maker = maker.map(|(_, maker)| maker.to_owned());
     kind.usage = [('d', UsageClass::OnDemand), ('s', UsageClass::Spot)]
         .into_iter()
         .filter_map(|(flag, class)| has(flag).then_some(class))
@@ -288,7 +292,7 @@ mod tests {
     #[test]
     fn a_line_says_all_of_a_type() {
         let line =
-            "type\tg1.large\tarm64\t2\t4096\tbcds\tnitro\tNVIDIA/T4g/1/1/16384\tInf/2/4\t125\t420000\t02\n";
+            "type\tg1.large\tarm64\t2\t4096\tbcdsnW\tnitro\tNVIDIA/T4g/1/1/16384\tInf/2/4\t125\t420000\t02\n";
         let seed = parse(&format!("{HEAD}{line}")).unwrap();
         let kind = &seed.kinds[0];
         assert_eq!(kind.price, Some(Price(420_000)));
@@ -300,6 +304,8 @@ mod tests {
         );
         assert_eq!(kind.kind.neuron, Some(Neuron::new("Inf", 2, 4)));
         assert_eq!(kind.kind.local_storage, Bytes(125_000_000_000));
+        assert!(kind.kind.local_nvme);
+        assert_eq!(kind.kind.cpu_maker.as_deref(), Some("aws"));
     }
 
     #[test]

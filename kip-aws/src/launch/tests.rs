@@ -1,14 +1,20 @@
+use std::collections::BTreeSet;
+
+use aws_sdk_ec2::types::VolumeType;
+use kip_core::Retry;
 use kip_core::ids::LaunchToken;
-use kip_core::provider::tags as names;
+use kip_core::model::{Bytes, LaunchOptions};
+use kip_core::provider::{UserData, tags as names};
 
 use super::*;
-use crate::testing::{offering, request};
+use crate::testing::{incompressible, offering, request};
 
 fn image() -> BootImage {
     BootImage {
         id: "ami-1".into(),
         root_device: "/dev/xvda".into(),
         root_gib: 8,
+        kept_volumes: vec!["/dev/sdb".into()],
     }
 }
 
@@ -90,27 +96,26 @@ fn instance_volume_and_interface_carry_all_tags() {
     }
 }
 
+/// A volume that outlives its instance is paid for, and nobody knows whose it was.
 #[test]
-fn the_root_volume_is_at_least_the_images_and_as_large_as_asked() {
-    for (asked, default, gib) in [
-        (Bytes(0), Bytes::gib(5), 8),
-        (Bytes(0), Bytes::gib(20), 20),
-        (Bytes::gib(30), Bytes::gib(20), 30),
-        (Bytes(Bytes::gib(30).0 + 1), Bytes::gib(20), 31),
-        (Bytes::gib(1), Bytes::gib(20), 8),
-    ] {
-        let config = AwsConfig {
-            root_volume: default,
-            ..AwsConfig::default()
-        };
-        let made = made(&request().with_volume_size(asked), &config);
-        let root = &made.block_device_mappings()[0];
-        assert_eq!(root.device_name(), Some("/dev/xvda"));
-        let ebs = root.ebs().unwrap();
-        assert_eq!(ebs.volume_size(), Some(gib), "{asked:?} {default:?}");
-        assert_eq!(ebs.volume_type(), Some(&VolumeType::Gp3));
-        assert_eq!(ebs.delete_on_termination(), Some(true));
-    }
+fn the_root_volume_is_as_large_as_asked_and_no_volume_outlives_the_instance() {
+    let made = made(&request().with_volume_size(Bytes::gib(30)), &AwsConfig::default());
+    let [root, data] = made.block_device_mappings() else {
+        panic!("{made:?}");
+    };
+    assert_eq!(root.device_name(), Some("/dev/xvda"));
+    let ebs = root.ebs().unwrap();
+    assert_eq!(ebs.volume_size(), Some(30));
+    assert_eq!(ebs.volume_type(), Some(&VolumeType::Gp3));
+    assert_eq!(ebs.delete_on_termination(), Some(true));
+    assert_eq!(data.device_name(), Some("/dev/sdb"));
+    let ebs = data.ebs().unwrap();
+    assert_eq!(ebs.delete_on_termination(), Some(true));
+    assert_eq!(
+        (ebs.volume_size(), ebs.volume_type()),
+        (None, None),
+        "as the image says"
+    );
 }
 
 #[test]
@@ -125,6 +130,13 @@ fn spot_is_asked_for_once_and_ends_when_it_is_taken_back() {
     assert_eq!(
         spot.instance_interruption_behavior(),
         Some(&InstanceInterruptionBehavior::Terminate)
+    );
+    let tagged = made.tag_specifications().iter();
+    assert!(
+        tagged
+            .map(|tags| tags.resource_type().unwrap())
+            .any(|resource| *resource == ResourceType::SpotInstancesRequest),
+        "the spot request cannot be told from others'"
     );
 }
 
@@ -149,6 +161,62 @@ fn what_is_configured_reaches_the_call() {
     };
     let input = made(&request(), &config);
     assert_eq!(input.iam_instance_profile().unwrap().name(), None);
+}
+
+#[test]
+fn what_the_pod_asks_for_reaches_the_call() {
+    let config = AwsConfig {
+        security_group_ids: vec!["sg-2".into(), "sg-1".into()],
+        instance_profile: Some("cell".into()),
+        public_address: PublicAddress::Always,
+        ..AwsConfig::default()
+    };
+    let mut options = LaunchOptions::default();
+    options.security_groups = ["sg-0", "sg-1"].map(str::to_owned).into();
+    options.identity = Some("arn:aws:iam::1:instance-profile/mine".into());
+    options.private_address_only = true;
+    options.dedicated = true;
+    options.labels = [("app".to_owned(), "web".to_owned())].into();
+    let input = made(&request().with_options(options), &config);
+    let interface = &input.network_interfaces()[0];
+    assert_eq!(
+        interface.groups(),
+        ["sg-2", "sg-1", "sg-0"],
+        "the configured ones first, none twice"
+    );
+    assert_eq!(interface.associate_public_ip_address(), Some(false));
+    assert_eq!(
+        input.iam_instance_profile().unwrap().arn(),
+        Some("arn:aws:iam::1:instance-profile/mine")
+    );
+    assert_eq!(input.placement().unwrap().tenancy(), Some(&Tenancy::Dedicated));
+    for specification in input.tag_specifications() {
+        let has = specification
+            .tags()
+            .iter()
+            .any(|tag| (tag.key(), tag.value()) == (Some("app"), Some("web")));
+        assert!(has, "{specification:?}");
+    }
+    assert!(made(&request(), &config).placement().is_none());
+}
+
+#[test]
+fn security_groups_that_ec2_would_refuse_are_refused_by_the_annotations_name() {
+    let refused = |groups: BTreeSet<String>| {
+        let mut options = LaunchOptions::default();
+        options.security_groups = groups;
+        let error = refusal(&request().with_options(options));
+        assert_eq!(
+            (error.kind(), error.retry()),
+            (ErrorKind::InvalidRequest, Retry::Never)
+        );
+        assert!(
+            error.message().contains("pod.elotl.co/security-groups"),
+            "{error}"
+        );
+    };
+    refused(["default".to_owned()].into());
+    refused((0..17).map(|i| format!("sg-{i}")).collect());
 }
 
 /// EC2 refuses credits for any other type, and the launch with it.
@@ -180,7 +248,7 @@ fn cpu_credits_are_set_for_burstable_types_only() {
 #[test]
 fn what_ec2_would_refuse_is_not_sent() {
     let mut large = request();
-    large.user_data = UserData::new(vec![b'x'; UserData::MAX_BYTES + 1]);
+    large.user_data = incompressible(UserData::MAX_BYTES + 1);
     let error = refusal(&large);
     assert_eq!(error.kind(), ErrorKind::InvalidRequest);
     assert!(error.message().contains("16385 bytes"), "{error}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -13,6 +14,7 @@ use kip_core::model::{PodManifest, RuntimeReport};
 use kip_core::provider::{UserData, tags};
 use kip_core::runtime::{BootRequest, CellEndpoint, LogRequest, PodRuntime, PodStats, StreamKind, Upgrade};
 use kip_core::{Error, ErrorKind};
+use kip_testkit::ec2::Life;
 use kip_testkit::{FakeSource, Tripwire, samples};
 use tokio::sync::oneshot;
 
@@ -22,8 +24,11 @@ use crate::fake::{FakeEc2, Fault, Leads as _};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Hosts that never come up: what is looked at here ends before that.
-#[derive(Debug)]
-struct NoHosts;
+#[derive(Debug, Default)]
+pub(crate) struct NoHosts {
+    /// How often one was dialled.
+    pub(crate) dialled: AtomicUsize,
+}
 
 fn not_up() -> Error {
     Error::new(ErrorKind::Unavailable, "watch", "the host is not up")
@@ -40,6 +45,7 @@ impl PodRuntime for NoHosts {
         _: &CellEndpoint,
         patience: Duration,
     ) -> kip_core::Result<BoxStream<'static, kip_core::Result<RuntimeReport>>> {
+        self.dialled.fetch_add(1, Ordering::Relaxed);
         let up = tokio::time::timeout(patience, std::future::pending());
         up.await.map_err(|_| not_up())
     }
@@ -74,7 +80,7 @@ impl PodRuntime for NoHosts {
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
     let wait = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -94,6 +100,39 @@ fn by_pod(ec2: &FakeEc2) -> BTreeMap<String, usize> {
         *count.entry(pod).or_insert(0) += 1;
     }
     count
+}
+
+/// What is wrong with the lives of all instances there ever were: two for one attempt, or two of a pod at the same time.
+fn doubles(ec2: &FakeEc2) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut by_pod: BTreeMap<String, Vec<Life>> = BTreeMap::new();
+    for life in ec2.state().lives() {
+        by_pod
+            .entry(life.tags.get(tags::POD_UID).cloned().unwrap_or_default())
+            .or_default()
+            .push(life);
+    }
+    for (pod, mut lives) in by_pod {
+        lives.sort_by_key(|life| life.from);
+        let mut attempts = BTreeMap::new();
+        for life in &lives {
+            let attempt = life.tags.get(tags::ATTEMPT).cloned().unwrap_or_default();
+            let count = attempts.entry(attempt).or_insert(0);
+            *count += 1;
+            if *count > 1 {
+                wrong.push(format!("{pod}: two instances for one attempt: {:?}", life.tags));
+            }
+        }
+        for pair in lives.windows(2) {
+            if pair[0].until.is_none_or(|until| until > pair[1].from) {
+                wrong.push(format!(
+                    "{pod}: two instances at the same time: {:?}",
+                    pair[1].tags
+                ));
+            }
+        }
+    }
+    wrong
 }
 
 #[tokio::test]
@@ -137,7 +176,7 @@ async fn every_pod_has_one_instance_and_none_is_left_whatever_ec2_does() -> Resu
     let source = FakeSource::new(Tripwire::default());
     let driver = Kip::builder(Arc::new(cloud))
         .identity(samples::cluster(), samples::node())
-        .runtime(Arc::new(NoHosts))
+        .runtime(Arc::new(NoHosts::default()))
         .source(Arc::new(source.clone()))
         .store(Arc::new(MemoryCellStore::default()))
         .build()?;
@@ -152,8 +191,6 @@ async fn every_pod_has_one_instance_and_none_is_left_whatever_ec2_does() -> Resu
         .collect();
 
     until("each pod has an instance", || by_pod(&ec2).len() == PODS).await?;
-    let doubled: Vec<_> = by_pod(&ec2).into_iter().filter(|(_, count)| *count > 1).collect();
-    ensure!(doubled.is_empty(), "{doubled:?}");
     for pod in &pods {
         source.delete(pod, Duration::ZERO);
     }
@@ -161,6 +198,8 @@ async fn every_pod_has_one_instance_and_none_is_left_whatever_ec2_does() -> Resu
         ec2.state().alive().is_empty() && source.is_empty()
     })
     .await?;
+    let doubles = doubles(&ec2);
+    ensure!(doubles.is_empty(), "{doubles:#?}");
     println!(
         "{PODS} pods: {} RunInstances, {} TerminateInstances, {} DescribeInstances",
         ec2.calls("RunInstances").len(),

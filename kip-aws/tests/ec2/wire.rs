@@ -23,6 +23,8 @@ fn lines(params: &BTreeMap<String, String>) -> String {
 #[tokio::test]
 async fn a_launch_is_one_call_with_exactly_these_parameters() -> Result<()> {
     let ec2 = FakeEc2::start().await?;
+    let volumes = vec![("/dev/sdb", 20, false), ("/dev/sdc", 20, true)];
+    ec2.state().volumes.insert("ami-0amd".into(), volumes);
     let mut config = ec2.config();
     config.security_group_ids = vec!["sg-1".into()];
     config.instance_profile = Some("cell".into());
@@ -31,14 +33,17 @@ async fn a_launch_is_one_call_with_exactly_these_parameters() -> Result<()> {
     let cloud = ec2.open(config).await?;
     let mut request = request("token-1").with_volume_size(Bytes::gib(20));
     request.offering.capacity_type = CapacityType::Spot;
+    request.options.security_groups = ["sg-2".to_owned()].into();
+    request.options.dedicated = true;
+    request.options.labels = [("app".to_owned(), "web".to_owned())].into();
     cloud.launch(request).await?;
 
     let calls = ec2.calls("RunInstances");
     ensure!(calls.len() == 1);
     let mut sent = calls[0].0.clone();
-    // Its value is checked by the unit tests; here it matters that all three resources have it.
-    for resource in 1..=3 {
-        let fingerprint = format!("TagSpecification.{resource}.Tag.3.");
+    // Its value is checked by the unit tests; here it matters that all four resources have it.
+    for resource in 1..=4 {
+        let fingerprint = format!("TagSpecification.{resource}.Tag.4.");
         ensure!(
             sent.remove(&format!("{fingerprint}Key")).as_deref() == Some("kip.elotl.co/launch-fingerprint"),
             "{}",
@@ -54,6 +59,8 @@ async fn a_launch_is_one_call_with_exactly_these_parameters() -> Result<()> {
 BlockDeviceMapping.1.Ebs.DeleteOnTermination=true
 BlockDeviceMapping.1.Ebs.VolumeSize=20
 BlockDeviceMapping.1.Ebs.VolumeType=gp3
+BlockDeviceMapping.2.DeviceName=/dev/sdb
+BlockDeviceMapping.2.Ebs.DeleteOnTermination=true
 ClientToken=token-1
 CreditSpecification.CpuCredits=unlimited
 IamInstanceProfile.Name=cell
@@ -73,21 +80,29 @@ NetworkInterface.1.DeleteOnTermination=true
 NetworkInterface.1.DeviceIndex=0
 NetworkInterface.1.SecondaryPrivateIpAddressCount=1
 NetworkInterface.1.SecurityGroupId.1=sg-1
+NetworkInterface.1.SecurityGroupId.2=sg-2
 NetworkInterface.1.SubnetId=subnet-a
+Placement.Tenancy=dedicated
 UserData=I2Nsb3VkLWNvbmZpZwo=
 ",
     );
-    for (i, resource) in ["instance", "volume", "network-interface"]
-        .into_iter()
-        .enumerate()
+    for (i, resource) in [
+        "instance",
+        "volume",
+        "network-interface",
+        "spot-instances-request",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let prefix = format!("TagSpecification.{}", i + 1);
         expected += &format!("{prefix}.ResourceType={resource}\n");
         for (tag, key, value) in [
             (1, "Name", "Kip cell-token-1"),
-            (2, "kip.elotl.co/cluster", "c"),
-            (4, "kip.elotl.co/launch-token", "token-1"),
-            (5, "team", "a"),
+            (2, "app", "web"),
+            (3, "kip.elotl.co/cluster", "c"),
+            (5, "kip.elotl.co/launch-token", "token-1"),
+            (6, "team", "a"),
         ] {
             expected += &format!("{prefix}.Tag.{tag}.Key={key}\n{prefix}.Tag.{tag}.Value={value}\n");
         }
@@ -223,7 +238,13 @@ async fn nothing_is_sent_that_can_be_known_to_fail() -> Result<()> {
     let ec2 = FakeEc2::start().await?;
     let cloud = ec2.open(ec2.config()).await?;
     let mut large = request("1");
-    large.user_data = UserData::new(vec![b'x'; 17 * 1024]);
+    // No two bytes of it repeat in a way that could be compressed.
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    });
+    large.user_data = UserData::new(noise.take(17 * 1024).collect::<Vec<u8>>());
     let mut elsewhere = request("2");
     elsewhere.offering = offering("t3.small", "us-east-1f", CapacityType::OnDemand);
     for refused in [large, elsewhere] {

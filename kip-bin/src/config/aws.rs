@@ -11,13 +11,13 @@ use super::show;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Aws {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) region: Option<String>,
+    pub(crate) region: Option<String>,
     #[serde(
         rename = "accessKeyID",
         serialize_with = "show::secret",
         skip_serializing_if = "Option::is_none"
     )]
-    pub(super) access_key_id: Option<SecretString>,
+    pub(crate) access_key_id: Option<SecretString>,
     #[serde(serialize_with = "show::secret", skip_serializing_if = "Option::is_none")]
     pub(super) secret_access_key: Option<SecretString>,
     #[serde(rename = "vpcID", skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,8 @@ pub(super) fn read(section: Section<'_>) -> Aws {
     if section.boolean("insecureTLSSkipVerify") == Some(true) {
         section.problem(
             "insecureTLSSkipVerify",
-            "is not possible: Kip sends keys only to whom it knows; remove it, or use an endpointURL with http:// for an emulator",
+            "is not possible: keys are sent only to whom a certificate proves; set the environment variable SSL_CERT_FILE to the \
+             endpoint's authority, or use an endpointURL with http:// for an emulator",
         );
     }
     let aws = Aws {
@@ -84,11 +85,11 @@ pub(super) use ec2::check;
 
 #[cfg(feature = "aws")]
 mod ec2 {
-    use kip_aws::{AwsConfig, AwsCredentials, ImageSpec, PublicAddress};
+    use kip_aws::{AwsConfig, AwsCredentials, CpuCredits, ImageSpec, PublicAddress};
 
     use super::Aws;
-    use crate::config::Cells;
     use crate::config::document::Findings;
+    use crate::config::{Cells, Config, Credits};
 
     /// Where a user writes what is a field of [`AwsConfig`].
     const PATHS: [(&str, &str); 5] = [
@@ -99,18 +100,25 @@ mod ec2 {
         ("security_group_ids", "cells.extraSecurityGroups"),
     ];
 
+    /// The account of the old Kip's own images, which were also its default.
+    const OLD_IMAGES: &str = "689494258501";
+
     /// Reports what EC2 could never do, and what has no effect there.
     pub(in crate::config) fn check(aws: &Aws, cells: &Cells, findings: &Findings) {
-        if cells.cloud_init_file.is_some() {
-            findings.warning(
-                "cells.cloudInitFile",
-                "has no effect: it is not merged into user-data yet",
-            );
-        }
         if !cells.extra_cidrs.is_empty() {
             let instead =
                 "has no effect: Kip does not make security groups yet; name one in extraSecurityGroups";
             findings.warning("cells.extraCIDRs", instead);
+        }
+        let owners = cells.boot_image_spec.get("owners");
+        if owners.is_some_and(|owners| owners.split_whitespace().any(|owner| owner == OLD_IMAGES)) {
+            findings.problem(
+                "cells.bootImageSpec.owners",
+                format!(
+                    "{OLD_IMAGES} has images of the old Kip only, with an agent this one cannot talk to; make your own \
+                     (docs/cell-image.md) and name it, such as `imageIDs: ami-0abc`"
+                ),
+            );
         }
         if let Err(problems) = ImageSpec::parse(&cells.boot_image_spec) {
             for problem in problems {
@@ -126,6 +134,19 @@ mod ec2 {
                 .find(|(name, _)| *name == field)
                 .map_or("cloud.aws", |(_, path)| path);
             findings.problem(path, message);
+        }
+    }
+
+    impl Config {
+        /// What `kip-aws` needs to know, from all sections.
+        pub(crate) fn ec2(&self, aws: &Aws) -> AwsConfig {
+            let mut config = aws.settings(&self.cells);
+            config.cpu_credits = match self.sizing.burstable {
+                // A pod was placed by what the baseline gives: more would be paid for, and nobody counted with it.
+                Credits::Baseline => CpuCredits::Standard,
+                Credits::Surplus | Credits::Never => CpuCredits::Unlimited,
+            };
+            config
         }
     }
 
@@ -206,6 +227,24 @@ cells:
         assert!(config.credentials.is_some());
     }
 
+    /// Who counts with the baseline alone must not find surplus credits on the bill.
+    #[test]
+    fn pods_placed_by_the_baseline_get_no_credits_that_cost_extra() {
+        for (burstable, credits) in [
+            ("surplus", kip_aws::CpuCredits::Unlimited),
+            ("baseline", kip_aws::CpuCredits::Standard),
+        ] {
+            let text = format!(
+                "{{cloud: {{aws: {{region: us-east-1}}}}, cells: {{bootImageSpec: {{imageIDs: ami-1}}}}, sizing: {{burstable: {burstable}}}}}"
+            );
+            let config = parse(&text, "provider.yaml").unwrap().config;
+            let crate::config::Cloud::Aws(aws) = &config.cloud else {
+                panic!("{:?}", config.cloud);
+            };
+            assert_eq!(config.ec2(aws).cpu_credits, credits, "{burstable}");
+        }
+    }
+
     #[test]
     fn every_mistake_is_told_where_it_was_written() {
         let found = problems(
@@ -244,7 +283,7 @@ cells: {bootImageSpec: {imageIDs: ami-1}, extraSecurityGroups: [default]}
     fn what_has_no_effect_is_said() {
         let text = "
 cloud: {aws: {region: us-east-1}}
-cells: {bootImageSpec: {imageIDs: ami-1}, cloudInitFile: /x, extraCIDRs: [10.0.0.0/8]}
+cells: {bootImageSpec: {imageIDs: ami-1}, extraCIDRs: [10.0.0.0/8]}
 ";
         let loaded = parse(text, "provider.yaml").unwrap();
         let paths: Vec<_> = loaded
@@ -252,6 +291,6 @@ cells: {bootImageSpec: {imageIDs: ami-1}, cloudInitFile: /x, extraCIDRs: [10.0.0
             .iter()
             .map(|warning| warning.path.as_str())
             .collect();
-        assert_eq!(paths, ["cells.cloudInitFile", "cells.extraCIDRs"]);
+        assert_eq!(paths, ["cells.extraCIDRs"]);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kip_core::model::Bytes;
 use serde::Serialize;
 
+use super::agent::{self, Agent};
 use super::document::Section;
 use super::show;
 
@@ -21,6 +22,9 @@ pub(crate) struct Cells {
     /// Which boot image; its keys depend on the cloud.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) boot_image_spec: BTreeMap<String, String>,
+    /// Where the agent is fetched from at boot. Default: the image has it.
+    #[serde(skip_serializing_if = "Agent::is_empty")]
+    pub(crate) agent: Agent,
     /// More cloud-init for each instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cloud_init_file: Option<String>,
@@ -47,6 +51,7 @@ impl Default for Cells {
             default_instance_type: None,
             default_volume_size: Bytes::gib(5),
             boot_image_spec: BTreeMap::new(),
+            agent: Agent::default(),
             cloud_init_file: None,
             nametag: None,
             private_ip_only: false,
@@ -73,6 +78,7 @@ pub(super) fn read(section: Section<'_>) -> Cells {
             .bytes("defaultVolumeSize")
             .unwrap_or(default.default_volume_size),
         boot_image_spec: section.map("bootImageSpec"),
+        agent: agent::read(section.section("agent")),
         cloud_init_file: section.text("cloudInitFile"),
         nametag,
         private_ip_only: section
@@ -90,17 +96,53 @@ pub(super) fn read(section: Section<'_>) -> Cells {
             );
         }
     }
-    section.obsolete("standbyCells", "this version keeps no instances in reserve");
-    section.obsolete(
-        "itzo",
-        "the agent comes with the controller and is not downloaded",
-    );
-    section.obsolete("statusInterval", "cells push their status, nothing is polled");
-    section.obsolete("healthcheck", "connections to cells are watched all the time");
-    section.obsolete("cellConfig", "the agent takes no further settings");
-    section.obsolete("useCloudParameterStore", "a cell gets its identity by user-data");
+    read_obsolete(&section);
     section.finish();
     cells
+}
+
+/// The old Kip's keys without a meaning: each says what there is in its place.
+fn read_obsolete(section: &Section<'_>) {
+    section.obsolete_unless_empty(
+        "standbyCells",
+        "no instances are kept in reserve; a pod's cell boots when the pod is bound, so delete the list",
+    );
+    if let Some(itzo) = section.section_if_present("itzo") {
+        let baked = "the agent is kip-cell, in the image, or named by cells.agent with URL and SHA-256 for each architecture";
+        itzo.obsolete("url", baked);
+        itzo.obsolete("version", baked);
+        itzo.finish();
+    }
+    section.obsolete(
+        "statusInterval",
+        "cells push their status when it changes, nothing is polled; delete it",
+    );
+    if let Some(checks) = section.section_if_present("healthcheck") {
+        let always = "connections to cells are watched all the time, and a silent cell is lost only when the cloud says that its \
+                      instance is gone; delete it";
+        checks.obsolete("status", always);
+        checks.obsolete("cloudAPI", always);
+        checks.finish();
+    }
+    if let Some(settings) = section.section_if_present("cellConfig") {
+        for (key, _) in settings.take_all() {
+            let instead = match key.as_str() {
+                "imageCacheEndpoint" | "imageCacheMountDir" | "imageCacheMountOpts" => {
+                    "cells mount no image cache; put large images into the boot image, or use a registry in the cells' region"
+                }
+                _ => "the agent takes no further settings; delete it",
+            };
+            settings.no_effect(&key, instead);
+        }
+        settings.finish();
+    }
+    if section.boolean("useCloudParameterStore") == Some(true) {
+        section.problem(
+            "useCloudParameterStore",
+            "is not possible: a cell gets its identity by user-data, which only its own metadata service has, version 2 with hop limit 1, \
+             so pods with a network of their own cannot read it; remove the key",
+        );
+    }
 }
 
 fn is_nametag(name: &str) -> bool {

@@ -32,12 +32,17 @@ impl Cloud {
         }
     }
 
-    /// Whether this build can drive it.
-    pub(crate) fn is_built_in(&self) -> bool {
+    /// Why this build cannot drive it, and what to do. None: it can.
+    pub(crate) fn missing(&self) -> Option<&'static str> {
+        const LOCAL: &str = "this build has no local support: build kip with the feature `local`";
+        const AWS: &str = "this build has no aws support: build kip with the feature `aws`";
         match self {
-            Self::Local(_) => cfg!(feature = "local"),
-            Self::Aws(_) => cfg!(feature = "aws"),
-            Self::Gce(_) | Self::Azure(_) => false,
+            Self::Local(_) => (!cfg!(feature = "local")).then_some(LOCAL),
+            Self::Aws(_) => (!cfg!(feature = "aws")).then_some(AWS),
+            Self::Gce(_) => Some(
+                "Google Compute Engine is not supported yet, only aws is: keep the old Kip there for now",
+            ),
+            Self::Azure(_) => Some("Azure is not supported yet, only aws is: keep the old Kip there for now"),
         }
     }
 }
@@ -127,11 +132,11 @@ pub(super) fn read(section: Section<'_>, findings: &Findings) -> Option<Cloud> {
             "cloud",
             "names no cloud: write one of local, aws, gce, azure under it, such as `local: {}`",
         ),
-        Some(cloud) if !cloud.is_built_in() => findings.problem(
-            format!("cloud.{}", cloud.name()),
-            format!("this build has no {} support", cloud.name()),
-        ),
-        Some(_) => {}
+        Some(cloud) => {
+            if let Some(missing) = cloud.missing() {
+                findings.problem(format!("cloud.{}", cloud.name()), missing);
+            }
+        }
     }
     cloud
 }

@@ -232,9 +232,23 @@ impl<'a> Section<'a> {
     /// A key of the old Kip that has no effect any more. What is under it is not looked at.
     pub(crate) fn obsolete(&self, key: &'static str, instead: &str) {
         if self.value(key).is_some() {
-            self.findings
-                .warning(self.path(key), format!("has no effect: {instead}"));
+            self.no_effect(key, instead);
         }
+    }
+
+    /// The same for a list that asks for nothing while it is empty.
+    pub(crate) fn obsolete_unless_empty(&self, key: &'static str, instead: &str) {
+        match self.value(key) {
+            None => {}
+            Some(Value::Sequence(items)) if items.is_empty() => {}
+            Some(_) => self.no_effect(key, instead),
+        }
+    }
+
+    /// Says that a key, which may be any, has no effect.
+    pub(crate) fn no_effect(&self, key: &str, instead: &str) {
+        self.findings
+            .warning(self.path(key), format!("has no effect: {instead}"));
     }
 
     /// Reports every key nobody asked for.

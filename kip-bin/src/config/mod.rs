@@ -3,6 +3,7 @@
 //! A file is read key by key ([`document`]); every problem is reported at once, with its path and its fix. What is left is a [`Config`]
 //! in which every value is present and valid. `kip config print` writes it back in the same shape, secrets masked.
 
+mod agent;
 mod aws;
 mod cells;
 mod cloud;
@@ -25,6 +26,8 @@ pub(crate) use cells::Cells;
 pub(crate) use cloud::{Cloud, Local};
 pub(crate) use kubelet::Kubelet;
 pub(crate) use problem::{Problem, Problems};
+#[cfg(feature = "aws")]
+use sizing::Credits;
 pub(crate) use sizing::{Orphans, Sizing};
 
 use document::{Findings, Section};

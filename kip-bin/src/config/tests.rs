@@ -116,7 +116,9 @@ fn exactly_one_cloud_that_this_build_has() {
     );
     assert_eq!(
         problems("cloud: {gce: {projectID: p}}"),
-        ["cloud.gce: this build has no gce support"]
+        [
+            "cloud.gce: Google Compute Engine is not supported yet, only aws is: keep the old Kip there for now"
+        ]
     );
 }
 
@@ -129,7 +131,7 @@ fn a_template_that_was_not_filled_in_is_named_key_by_key() {
         [
             format!("cloud.gce.projectID: {fix}"),
             format!("cloud.gce.vpcName: {fix}"),
-            "cloud.gce: this build has no gce support".to_owned(),
+            "cloud.gce: Google Compute Engine is not supported yet, only aws is: keep the old Kip there for now".to_owned(),
             format!("cells.nametag: {fix}"),
         ]
     );
@@ -143,10 +145,11 @@ cloud:
   local: {}
 etcd: {internal: {dataDir: /opt/kip/data}}
 cells:
-  standbyCells: []
+  standbyCells: [{instanceType: t3.nano, count: 1}]
   itzo: {url: https://example.com, version: latest}
   statusInterval: 5
   healthcheck: {status: {healthyTimeout: 90}}
+  useCloudParameterStore: false
   bootImageSpec: {owners: 689494258501}
 testing: {controllerID: abc}
 ";
@@ -157,9 +160,10 @@ testing: {controllerID: abc}
         paths,
         [
             "cells.standbyCells",
-            "cells.itzo",
+            "cells.itzo.url",
+            "cells.itzo.version",
             "cells.statusInterval",
-            "cells.healthcheck",
+            "cells.healthcheck.status",
             "etcd",
             "testing"
         ]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use hmac_sha256::HKDF;
 use jiff::Timestamp;
-use kip_cell_api::{BOOT_CONFIG_PATH, BOOT_CONFIG_VERSION, BootConfig};
+use kip_cell_api::{BOOT_CONFIG_VERSION, BootConfig};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ED25519, SerialNumber,
@@ -14,8 +14,8 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
-use serde::Serialize;
 
+use super::user_data::{self, BootOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::UserData;
 use crate::runtime::BootRequest;
@@ -132,9 +132,8 @@ impl CellAuthority {
         self.issuer.key().serialize_pem()
     }
 
-    /// The user-data of a cell: a `#cloud-config` that writes the agent's boot configuration.
-    pub(crate) fn user_data(&self, request: &BootRequest) -> Result<UserData> {
-        const OP: &str = "make user-data";
+    /// The user-data of a cell: the agent's boot configuration, and what the options add.
+    pub(crate) fn user_data(&self, request: &BootRequest, options: &BootOptions) -> Result<UserData> {
         let (certificate_pem, private_key_pem) = self.cell_identity(request)?;
         let config = BootConfig {
             version: BOOT_CONFIG_VERSION,
@@ -146,32 +145,7 @@ impl CellAuthority {
             private_key_pem,
             ..boot_defaults()?
         };
-        let json = |source| Error::new(ErrorKind::Unexpected, OP, "cannot write JSON").with_source(source);
-        let cloud_config = CloudConfig {
-            write_files: [WriteFile {
-                path: BOOT_CONFIG_PATH,
-                permissions: "0600",
-                content: serde_json::to_string(&config).map_err(json)?,
-            }],
-        };
-        // JSON is YAML, and leaves nothing to quote.
-        let text = format!(
-            "#cloud-config\n{}\n",
-            serde_json::to_string(&cloud_config).map_err(json)?
-        );
-        if text.len() > UserData::MAX_BYTES {
-            return Err(Error::new(
-                ErrorKind::ConfigInvalid,
-                OP,
-                format!(
-                    "user-data would have {} bytes, clouds take {}: use an authority with a shorter certificate",
-                    text.len(),
-                    UserData::MAX_BYTES
-                ),
-            )
-            .with_context("cell", &request.cell));
-        }
-        Ok(UserData::new(text))
+        user_data::user_data(&config, options)
     }
 
     /// Certificate and private key of a cell, as PEM. Pure: equal requests, equal bytes.
@@ -298,16 +272,4 @@ fn time(at: Timestamp, offset: i64) -> Result<SystemTime> {
             )
             .with_context("time", at)
         })
-}
-
-#[derive(Serialize)]
-struct CloudConfig<'a> {
-    write_files: [WriteFile<'a>; 1],
-}
-
-#[derive(Serialize)]
-struct WriteFile<'a> {
-    path: &'a str,
-    permissions: &'a str,
-    content: String,
 }

@@ -5,14 +5,18 @@
 //! with certificates on both sides. TLS uses rustls with ring, passed explicitly: no default provider needs to be installed.
 
 mod authority;
+mod cloud_init;
 mod connect;
 mod convert;
 mod errors;
 mod runtime;
 mod tunnel;
+mod user_data;
 
 #[cfg(test)]
 mod tests;
 
 pub use authority::CellAuthority;
+pub use cloud_init::CloudInit;
 pub use runtime::CellRuntime;
+pub use user_data::{AgentDownload, BootOptions};

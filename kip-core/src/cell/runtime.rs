@@ -25,6 +25,7 @@ use super::connect::Dialer;
 use super::convert;
 use super::errors::{DEPLOY, from_status};
 use super::tunnel;
+use super::user_data::BootOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CellName, PodUid};
 use crate::model::{PodManifest, RuntimeReport};
@@ -48,6 +49,7 @@ type Client = CellClient<Channel>;
 /// within 30 by its missing reports. Calls other than `watch` give up after ten seconds with `Timeout`.
 pub struct CellRuntime {
     authority: Arc<CellAuthority>,
+    boot: BootOptions,
     port: u16,
     links: Arc<Links>,
 }
@@ -122,9 +124,17 @@ impl CellRuntime {
     pub fn new(authority: Arc<CellAuthority>) -> Self {
         Self {
             authority,
+            boot: BootOptions::default(),
             port: AGENT_PORT,
             links: Arc::default(),
         }
+    }
+
+    /// Adds to what each cell is given at boot.
+    #[must_use]
+    pub fn with_boot(mut self, boot: BootOptions) -> Self {
+        self.boot = boot;
+        self
     }
 
     /// Dials agents on another port than the contract's, for tests and unusual networks.
@@ -204,7 +214,7 @@ fn no_answer(operation: &'static str, cell: &CellName, after: Duration) -> Error
 #[async_trait]
 impl PodRuntime for CellRuntime {
     fn user_data(&self, request: &BootRequest) -> Result<UserData> {
-        self.authority.user_data(request)
+        self.authority.user_data(request, &self.boot)
     }
 
     async fn watch(

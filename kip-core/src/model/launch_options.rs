@@ -24,6 +24,8 @@ pub struct LaunchOptions {
     pub identity: Option<String>,
     /// Address ranges, such as `10.9.0.0/16`, whose traffic the cloud's routers bring to the instance.
     pub routes: BTreeSet<String>,
+    /// Hardware that no other customer's instances share, such as an EC2 Dedicated Instance.
+    pub dedicated: bool,
     /// Labels of the pod, to be tags where the cloud takes them: the bill can be split by them.
     pub labels: BTreeMap<String, String>,
 }

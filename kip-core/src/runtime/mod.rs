@@ -109,7 +109,7 @@ pub trait PodRuntime: fmt::Debug + Send + Sync + 'static {
     /// What a new instance must be given so that its host comes up and can be trusted. Pure: equal requests, equal bytes.
     ///
     /// # Errors
-    /// `ConfigInvalid` when it would not fit in [`UserData::MAX_BYTES`].
+    /// `InvalidRequest` and others when no identity can be made of the request. Whether it fits is the provider's to say: it may compress.
     fn user_data(&self, request: &BootRequest) -> Result<UserData>;
 
     /// Connects to a host and follows its reports: the whole report first, then the whole again after every change. Waits for the

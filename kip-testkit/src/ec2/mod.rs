@@ -17,7 +17,7 @@ use axum::{Form, Router};
 use futures::stream;
 
 pub use chaos::Chaos;
-pub use state::{Answer, Machine, State};
+pub use state::{Answer, Life, Machine, State};
 pub use wire::Params;
 
 /// The access key of who is no customer but works for the cloud, as the program that boots its machines: nothing goes wrong for

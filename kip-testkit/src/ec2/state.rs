@@ -1,6 +1,6 @@
 //! What the fake EC2 knows, and what its calls do to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,26 @@ pub struct State {
     pub page: usize,
     /// By id.
     pub instances: BTreeMap<String, Machine>,
+    /// Instances with termination protection: no call that names one ends any in its zone.
+    pub protected: BTreeSet<String>,
+    /// Instances that the caller may not terminate: no call that names one ends any.
+    pub denied: BTreeSet<String>,
+    /// Volumes of each image beside the root: device, GiB, and whether they end with the instance.
+    pub volumes: BTreeMap<String, Vec<(&'static str, u32, bool)>>,
+    /// Tokens of launches that were refused for want of room: EC2 keeps the parameters.
+    refused: BTreeMap<String, Params>,
     made: u64,
+}
+
+/// The life of an instance, as the bill has it.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// When it was launched.
+    pub from: Instant,
+    /// When it was terminated; None while it is not.
+    pub until: Option<Instant>,
 }
 
 /// One instance.
@@ -83,6 +102,10 @@ impl Default for State {
             shutdown: Duration::ZERO,
             page: 1000,
             instances: BTreeMap::new(),
+            protected: BTreeSet::new(),
+            denied: BTreeSet::new(),
+            volumes: BTreeMap::new(),
+            refused: BTreeMap::new(),
             made: 0,
         }
     }
@@ -127,6 +150,12 @@ impl State {
             }
             return Ok(self.launched(id));
         }
+        if self.refused.get(&token).is_some_and(|before| before != params) {
+            return refuse(
+                "IdempotentParameterMismatch",
+                "The client token was used with other parameters.",
+            );
+        }
         let instance_type = params.get("InstanceType").unwrap_or_default().to_owned();
         let listed = self.types.get(&instance_type).copied();
         let Some(architecture) = listed.or(self.other_types) else {
@@ -161,6 +190,7 @@ impl State {
         let secondary = params.get("NetworkInterface.1.SecondaryPrivateIpAddressCount");
         let need = 1 + secondary.and_then(|count| count.parse::<i64>().ok()).unwrap_or(0);
         if *free < need {
+            self.refused.insert(token, params.clone());
             return refuse("InsufficientFreeAddressesInSubnet", format!("{subnet} is full."));
         }
         if params.tags("instance").len() > 50 {
@@ -180,6 +210,7 @@ impl State {
         let zone = zone.clone();
         match self.capacity.get_mut(&(instance_type.clone(), zone.clone())) {
             Some(0) => {
+                self.refused.insert(token, params.clone());
                 let message =
                     format!("We currently do not have sufficient {instance_type} capacity in {zone}.");
                 return refuse("InsufficientInstanceCapacity", message);
@@ -235,8 +266,19 @@ impl State {
             let message = format!("The instance ID '{}' does not exist", unknown.join(", "));
             return refuse("InvalidInstanceID.NotFound", message);
         }
+        if let Some(id) = ids.iter().find(|id| self.denied.contains(*id)) {
+            let message = format!("You are not authorized to terminate {id}.");
+            return refuse("UnauthorizedOperation", message);
+        }
+        let zone = |id: &String| self.instances[id].zone.clone();
+        let protected: BTreeSet<String> = ids
+            .iter()
+            .filter(|id| self.protected.contains(*id))
+            .map(zone)
+            .collect();
+        let spared: BTreeSet<&String> = ids.iter().filter(|id| protected.contains(&zone(id))).collect();
         let mut changes = Vec::new();
-        for id in &ids {
+        for id in ids.iter().filter(|id| !spared.contains(id)) {
             let before = self.state_of(&self.instances[id]);
             if let Some(machine) = self.instances.get_mut(id) {
                 machine.end.get_or_insert_with(Instant::now);
@@ -248,7 +290,16 @@ impl State {
                     + &wrap("previousState", &element("name", before)),
             );
         }
-        Ok(set("instancesSet", changes))
+        match ids.iter().find(|id| self.protected.contains(*id)) {
+            // The other zones' instances end all the same.
+            Some(id) => refuse(
+                "OperationNotPermitted",
+                format!(
+                    "The instance '{id}' may not be terminated. Modify its 'disableApiTermination' instance attribute and try again."
+                ),
+            ),
+            None => Ok(set("instancesSet", changes)),
+        }
     }
 
     fn describe(&self, params: &Params) -> Answer {
@@ -350,6 +401,18 @@ impl State {
             .collect()
     }
 
+    /// The lives of all instances that there ever were.
+    pub fn lives(&self) -> Vec<Life> {
+        self.instances
+            .values()
+            .map(|machine| Life {
+                tags: machine.params.tags("instance"),
+                from: machine.born,
+                until: machine.end.map(|end| end + self.shutdown),
+            })
+            .collect()
+    }
+
     /// Ends an instance by itself.
     pub fn end(&mut self, id: &str, code: &str, message: &str) {
         if let Some(machine) = self.instances.get_mut(id) {
@@ -408,14 +471,23 @@ impl State {
                     })
             })
             .map(|(id, (architecture, date))| {
-                let root = element("deviceName", "/dev/xvda") + &wrap("ebs", &element("volumeSize", "8"));
+                let device = |name: &str, gib: u32, ends: bool| {
+                    let ebs = element("volumeSize", &gib.to_string())
+                        + &element("deleteOnTermination", if ends { "true" } else { "false" });
+                    element("deviceName", name) + &wrap("ebs", &ebs)
+                };
+                let more = self.volumes.get(id.as_str()).into_iter().flatten();
+                let devices = [("/dev/xvda", 8, true)]
+                    .iter()
+                    .chain(more)
+                    .map(|&(name, gib, ends)| device(name, gib, ends));
                 element("imageId", id)
                     + &element("architecture", architecture)
                     + &element("creationDate", date)
                     + &element("imageState", "available")
                     + &element("rootDeviceType", "ebs")
                     + &element("rootDeviceName", "/dev/xvda")
-                    + &set("blockDeviceMapping", [root])
+                    + &set("blockDeviceMapping", devices)
             });
         Ok(set("imagesSet", shown))
     }

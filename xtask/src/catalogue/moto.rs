@@ -55,6 +55,7 @@ pub(super) struct Size {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Processor {
+    pub(super) manufacturer: String,
     pub(super) supported_architectures: Vec<String>,
 }
 
@@ -105,6 +106,7 @@ pub(super) struct Cores {
 pub(super) struct Storage {
     #[serde(rename = "TotalSizeInGB")]
     pub(super) gigabytes: u64,
+    pub(super) nvme_support: String,
 }
 
 #[derive(Debug, Deserialize)]

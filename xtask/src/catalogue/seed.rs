@@ -105,8 +105,12 @@ fn architecture(described: &Described) -> Option<&'static str> {
     }
 }
 
-/// `b`urstable, bare `m`etal, `c`urrent generation, sold on `d`emand, as `s`pot.
+/// `b`urstable, bare `m`etal, `c`urrent generation, sold on `d`emand, as `s`pot, local disks that are `n`vme, processors of `I`ntel, `A`MD or
+/// A`W`S.
 fn flags(described: &Described) -> String {
+    let disks = described.instance_storage_info.as_ref();
+    let is_nvme = disks.is_some_and(|disks| disks.nvme_support != "unsupported");
+    let made_by = |maker: &str| described.processor_info.manufacturer == maker;
     let usage = |class: &str| described.supported_usage_classes.iter().any(|one| one == class);
     [
         ('b', described.burstable_performance_supported),
@@ -114,6 +118,10 @@ fn flags(described: &Described) -> String {
         ('c', described.current_generation),
         ('d', usage("on-demand")),
         ('s', usage("spot")),
+        ('n', is_nvme),
+        ('I', made_by("Intel")),
+        ('A', made_by("AMD")),
+        ('W', made_by("AWS")),
     ]
     .into_iter()
     .filter_map(|(letter, set)| set.then_some(letter))

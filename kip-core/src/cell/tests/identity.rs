@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::agent::{authority, boot_config, boot_request};
-use crate::cell::CellAuthority;
+use crate::cell::{BootOptions, CellAuthority};
 use crate::error::ErrorKind;
 use crate::ids::{CellName, LaunchToken, NodeName, PodUid};
 use crate::provider::UserData;
@@ -35,8 +35,8 @@ proptest! {
     fn equal_requests_have_equal_user_data_even_from_another_controller(request in requests()) {
         let first = authority();
         let second = CellAuthority::from_pem(first.certificate_pem(), &first.private_key_pem()).unwrap();
-        let user_data = first.user_data(&request).unwrap();
-        prop_assert_eq!(second.user_data(&request).unwrap(), user_data.clone());
+        let user_data = first.user_data(&request, &BootOptions::default()).unwrap();
+        prop_assert_eq!(second.user_data(&request, &BootOptions::default()).unwrap(), user_data.clone());
         prop_assert!(user_data.as_bytes().len() <= UserData::MAX_BYTES);
         let config = boot_config(&user_data);
         prop_assert_eq!(config.cell, request.cell.as_str());
@@ -49,7 +49,12 @@ proptest! {
 fn every_launch_and_every_authority_has_its_own_key() {
     let authority = authority();
     let key = |authority: &CellAuthority, token: &str| {
-        boot_config(&authority.user_data(&boot_request(token)).unwrap()).private_key_pem
+        boot_config(
+            &authority
+                .user_data(&boot_request(token), &BootOptions::default())
+                .unwrap(),
+        )
+        .private_key_pem
     };
     let first = key(&authority, "aaaaaaaaaaaaaaaa");
     assert_ne!(first, key(&authority, "aaaaaaaaaaaaaaab"));
@@ -61,7 +66,10 @@ fn every_launch_and_every_authority_has_its_own_key() {
 fn a_damaged_authority_is_explained_without_showing_the_key() {
     let (one, other) = (authority(), authority());
     let key = one.private_key_pem();
-    let cell = boot_config(&one.user_data(&boot_request("a")).unwrap());
+    let cell = boot_config(
+        &one.user_data(&boot_request("a"), &BootOptions::default())
+            .unwrap(),
+    );
     for (certificate, key, hint) in [
         (
             one.certificate_pem(),

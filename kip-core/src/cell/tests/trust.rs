@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use super::agent::{Agent, PATIENCE, SHORT, authority, boot_config, boot_request};
+use crate::cell::BootOptions;
 use crate::error::ErrorKind;
 use crate::ids::{PodRef, PodUid};
 use crate::model::PodManifest;
@@ -21,7 +22,10 @@ use crate::runtime::{LogRequest, PodRuntime as _, StreamKind};
 async fn every_call_reaches_the_agent_over_one_connection_that_goes_with_the_watch() {
     let authority = authority();
     let request = boot_request("aaaaaaaaaaaaaaaa");
-    let agent = Agent::serve(&boot_config(&authority.user_data(&request).unwrap())).await;
+    let agent = Agent::serve(&boot_config(
+        &authority.user_data(&request, &BootOptions::default()).unwrap(),
+    ))
+    .await;
     let (runtime, cell) = agent.dial(&authority, request.cell.as_str());
     let mut reports = runtime.watch(&cell, PATIENCE).await.unwrap();
     assert_eq!(reports.next().await.unwrap().unwrap().boot_id, "b-1");
@@ -70,7 +74,10 @@ async fn every_call_reaches_the_agent_over_one_connection_that_goes_with_the_wat
 async fn a_session_carries_bytes_both_ways_and_ends_when_one_side_hangs_up() {
     let authority = authority();
     let request = boot_request("aaaaaaaaaaaaaaaa");
-    let agent = Agent::serve(&boot_config(&authority.user_data(&request).unwrap())).await;
+    let agent = Agent::serve(&boot_config(
+        &authority.user_data(&request, &BootOptions::default()).unwrap(),
+    ))
+    .await;
     let (runtime, cell) = agent.dial(&authority, request.cell.as_str());
     let kind = StreamKind::PortForward { ports: vec![80] };
     let mut session = runtime.open(&cell, &PodUid::new("u-1"), kind).await.unwrap();
@@ -98,7 +105,11 @@ async fn a_session_carries_bytes_both_ways_and_ends_when_one_side_hangs_up() {
 #[tokio::test]
 async fn a_cell_with_another_name_is_refused() {
     let authority = authority();
-    let boot = boot_config(&authority.user_data(&boot_request("aaaaaaaaaaaaaaaa")).unwrap());
+    let boot = boot_config(
+        &authority
+            .user_data(&boot_request("aaaaaaaaaaaaaaaa"), &BootOptions::default())
+            .unwrap(),
+    );
     let agent = Agent::serve(&boot).await;
     let (runtime, cell) = agent.dial(&authority, "cell-another");
     let error = runtime.watch(&cell, SHORT).await.map(|_| ()).unwrap_err();
@@ -115,14 +126,14 @@ async fn a_cell_with_another_name_is_refused() {
 async fn strangers_are_refused_by_both_sides() {
     let (ours, theirs) = (authority(), authority());
     let request = boot_request("aaaaaaaaaaaaaaaa");
-    let boot = boot_config(&ours.user_data(&request).unwrap());
+    let boot = boot_config(&ours.user_data(&request, &BootOptions::default()).unwrap());
     let agent = Agent::serve(&boot).await;
     // A controller of another installation. It does not get as far as being refused: it refuses the cell.
     let (runtime, cell) = agent.dial(&theirs, request.cell.as_str());
     let error = runtime.watch(&cell, SHORT).await.map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
     // Clients that trust the cell, but have no certificate, one of another authority, or only a cell's.
-    let stranger = boot_config(&theirs.user_data(&request).unwrap());
+    let stranger = boot_config(&theirs.user_data(&request, &BootOptions::default()).unwrap());
     let trusting = || {
         ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&boot.ca_pem))
@@ -165,7 +176,7 @@ async fn strangers_are_refused_by_both_sides() {
 async fn a_watch_waits_for_a_late_agent_and_gives_up_in_time() {
     let authority = authority();
     let request = boot_request("aaaaaaaaaaaaaaaa");
-    let boot = boot_config(&authority.user_data(&request).unwrap());
+    let boot = boot_config(&authority.user_data(&request, &BootOptions::default()).unwrap());
     let place = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .unwrap()
@@ -191,7 +202,7 @@ async fn a_watch_waits_for_a_late_agent_and_gives_up_in_time() {
 async fn a_watch_ends_with_an_error_when_the_agent_goes() {
     let authority = authority();
     let request = boot_request("aaaaaaaaaaaaaaaa");
-    let boot = boot_config(&authority.user_data(&request).unwrap());
+    let boot = boot_config(&authority.user_data(&request, &BootOptions::default()).unwrap());
     // A runtime of its own, so that its end closes the connections too.
     let serving = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

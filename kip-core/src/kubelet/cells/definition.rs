@@ -46,6 +46,9 @@ enum Installed {
     Same,
     /// Of a later version, or of one that cannot be told: never written over.
     Newer(String),
+    /// Of the Kip that was written in Go. The API server does not let another's versions take the place of those in which objects were
+    /// stored.
+    Predecessor,
 }
 
 impl Installed {
@@ -53,6 +56,7 @@ impl Installed {
         let Some(crd) = crd else { return Self::Nothing };
         let annotations = crd.metadata.annotations.as_ref();
         match annotations.and_then(|all| all.get(SCHEMA_ANNOTATION)) {
+            None if is_predecessor(crd) => Self::Predecessor,
             None => Self::Older(1),
             Some(text) => match text.parse::<u32>() {
                 Ok(version) if version < SCHEMA => Self::Older(version),
@@ -103,6 +107,14 @@ pub async fn install(client: &kube::Client) -> Result<()> {
                 _ => Ok(()),
             };
         }
+        Installed::Predecessor => {
+            return Err(Error::new(
+                ErrorKind::ConfigInvalid,
+                "use the Cell resource",
+                "the cluster has the definition of the old, Go-written Kip, which cannot be upgraded; once that Kip is stopped and its \
+                 instances are gone, remove it with: kubectl delete crd cells.kip.elotl.co (nothing depends on the objects in it)",
+            ));
+        }
         Installed::Older(version) => {
             tracing::info!(installed = version, ours = SCHEMA, "upgrading the Cell resource");
         }
@@ -115,7 +127,7 @@ pub async fn install(client: &kube::Client) -> Result<()> {
     match applied {
         Ok(_) => served(api).await,
         Err(kube::Error::Api(status)) if status.code == 403 => match installed {
-            Installed::Same | Installed::Newer(_) => Ok(()),
+            Installed::Same | Installed::Newer(_) | Installed::Predecessor => Ok(()),
             Installed::Nothing => Err(missing()),
             Installed::Older(version) => Err(Error::new(
                 ErrorKind::PermissionDenied,
@@ -128,6 +140,12 @@ pub async fn install(client: &kube::Client) -> Result<()> {
         },
         Err(error) => Err(api_error("install the Cell resource", error)),
     }
+}
+
+/// Whether a definition without a version of its schema is the Go-written Kip's: it has other versions than any of ours.
+fn is_predecessor(crd: &CustomResourceDefinition) -> bool {
+    let ours = Cell::version(&());
+    crd.spec.versions.iter().all(|version| version.name != ours)
 }
 
 async fn served(api: Api<CustomResourceDefinition>) -> Result<()> {
@@ -226,6 +244,10 @@ mod tests {
         assert_eq!(Installed::of(Some(&definition())), Installed::Same);
         assert_eq!(of(None), Installed::Older(1), "from before there was a version");
         assert_eq!(of(Some("1")), Installed::Older(1));
+        let mut old = definition();
+        old.metadata.annotations = None;
+        old.spec.versions[0].name = "v1beta1".to_owned();
+        assert_eq!(Installed::of(Some(&old)), Installed::Predecessor);
         for newer in ["3", "99999999999999999999", "2.1", "", "v3"] {
             assert_eq!(of(Some(newer)), Installed::Newer(newer.to_owned()));
         }

@@ -236,6 +236,35 @@ mod tests {
         let _: Node = serde_json::from_value(status).expect("the API's own type reads it");
     }
 
+    /// Who moves from the old Kip has selectors, affinities and network policies by these labels.
+    #[test]
+    fn the_labels_of_the_old_node_that_the_page_promises_are_there_and_no_others() {
+        let page = include_str!("../../../../docs/migrating-from-kip.md");
+        let labels = labels(&config());
+        let mut promised = 0;
+        for line in page.lines() {
+            let Some((label, now)) = line
+                .strip_prefix("| label `")
+                .and_then(|rest| rest.split_once("` |"))
+            else {
+                continue;
+            };
+            let (key, value) = label.split_once('=').expect("a label");
+            let has = labels
+                .get(key)
+                .is_some_and(|found| found == &value.replace("<nodename>", "kip"));
+            assert_eq!(has, now.trim().starts_with("the same"), "{label}");
+            promised += usize::from(has);
+        }
+        assert_eq!(promised, 3);
+        assert!(page.contains("| taint `virtual-kubelet.io/provider=kip:NoSchedule` | the same |"));
+        let taint = NodeTaint::default();
+        assert_eq!(
+            (taint.key.as_str(), taint.value.as_str(), taint.effect.as_str()),
+            ("virtual-kubelet.io/provider", "kip", "NoSchedule")
+        );
+    }
+
     #[test]
     fn taints_of_others_survive_or_a_cordoned_node_gets_pods() {
         let node = live(json!({ "metadata": {}, "spec": { "taints": [
