@@ -10,27 +10,32 @@ use aws_sdk_ec2::types::{self, InstanceStateName};
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use kip_core::error::{Error, ErrorKind, Result, Retry};
 use kip_core::ids::{InstanceId, LaunchToken};
-use kip_core::model::{Architecture, CapacityType, Instance, Offering};
+use kip_core::model::{CapacityType, Instance, Offering};
 use kip_core::provider::{
-    Capabilities, CloudProvider, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo, UserData,
+    Capabilities, CloudProvider, InterruptionFeed, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo,
+    UserData,
 };
 use tokio::time::Instant;
 
 use crate::api::{self, Api, Refusal};
 use crate::batch::{Answers, Batcher};
 use crate::builder::{AwsBuilder, Opened};
+use crate::catalogue::{Catalogue, PartState, Refreshing};
 use crate::config::AwsConfig;
-use crate::images::BootImage;
+use crate::images::Images;
+use crate::interruption::Feed;
 use crate::routes::{Route, Routes};
 use crate::sold::Sold;
 use crate::subnets::Subnets;
+use crate::upkeep::{self, Upkeep};
 use crate::young::Young;
 use crate::{launch, observe, tags, terminate};
 
 /// Between looks for what a token launched: the first pause, doubled with each up to the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
-/// EC2 in one region as a cloud. Clones share everything; nothing in EC2 ends with the last one.
+/// EC2 in one region as a cloud. Clones share everything; nothing in EC2 ends with the last one, only what
+/// keeps the catalogue fresh does.
 ///
 /// - **Launch** is one RunInstances call with the launch token as client token. A repeat whose subnet or image would be another one now, or
 ///   that would be refused here, is known by a tag and answered with the first instance. That nothing was launched before is said only when
@@ -47,10 +52,13 @@ struct Inner {
     api: Api,
     config: AwsConfig,
     subnets: Subnets,
-    images: BTreeMap<Architecture, BootImage>,
+    images: Images,
     sold: Sold,
+    feed: Option<Feed>,
+    refreshing: Option<Refreshing>,
     routes: Routes,
     young: Young,
+    upkeep: Option<Upkeep>,
     /// When this process began to look at EC2: another may have launched just before.
     opened_at: Instant,
     describing: Batcher<InstanceId, Instance>,
@@ -64,13 +72,29 @@ impl AwsCloud {
         AwsBuilder::new(config)
     }
 
+    /// The catalogue that this cloud keeps fresh by itself; None when catalogue or offerings were given to it.
+    pub fn catalogue(&self) -> Option<&Arc<Catalogue>> {
+        self.0.refreshing.as_ref().map(Refreshing::catalogue)
+    }
+
+    /// How fresh each part of that catalogue is; empty when there is none.
+    pub fn catalogue_parts(&self) -> Vec<PartState> {
+        self.0
+            .refreshing
+            .as_ref()
+            .map(Refreshing::parts)
+            .unwrap_or_default()
+    }
+
     pub(crate) fn new(opened: Opened) -> Self {
         let mut capabilities = Capabilities::default();
         // What is sold may change; what can be launched does not.
-        capabilities.architectures = opened.images.keys().copied().collect();
+        capabilities.architectures = opened.images.architectures().collect();
         capabilities.capacity_types = BTreeSet::from([CapacityType::OnDemand, CapacityType::Spot]);
         capabilities.list_lag = opened.config.list_lag;
         capabilities.user_data_max_bytes = UserData::MAX_BYTES;
+        // Without a queue the agents tell of interruptions: that is not the provider's power.
+        capabilities.interruption_notices = opened.feed.is_some();
         let (describes, finds, terminates) = (opened.api.clone(), opened.api.clone(), opened.api.clone());
         Self(Arc::new(Inner {
             info: ProviderInfo::new("aws", opened.region, capabilities),
@@ -86,6 +110,9 @@ impl AwsCloud {
             subnets: opened.subnets,
             images: opened.images,
             sold: opened.sold,
+            upkeep: opened.upkeep,
+            feed: opened.feed,
+            refreshing: opened.refreshing,
             routes: Routes::default(),
         }))
     }
@@ -108,23 +135,31 @@ impl Inner {
             return Ok(route);
         }
         let offering = &request.offering;
-        let list = self.sold.list();
-        let image = list
-            .find(offering)
-            .and_then(|sold| self.images.get(&sold.architecture))
-            .ok_or_else(|| {
-                Error::new(ErrorKind::InvalidRequest, "launch", "this is not sold here")
-                    .with_context("offering", offering)
-                    // It was when the pod was placed; what is sold now may fit as well.
-                    .with_retry(Retry::Elsewhere)
-            })?;
+        let architecture = self.sold.architecture(offering)?;
+        let image = self.images.of(architecture).ok_or_else(|| {
+            let message = "no boot image is for its architecture";
+            Error::new(ErrorKind::InvalidRequest, "launch", message)
+                .with_context("offering", offering)
+                .with_retry(Retry::Elsewhere)
+        })?;
         self.subnets.refresh(&offering.zone).await;
         self.routes.of(&request.token, || {
             Ok(Route {
                 subnet: self.subnets.take(&offering.zone)?,
-                image: image.clone(),
+                image,
             })
         })
+    }
+
+    /// The routes of an instance are made in the background, and tried again until they are there.
+    fn see_to_routes(&self, request: &LaunchRequest, instance: &Instance) {
+        match &self.upkeep {
+            _ if request.options.routes.is_empty() => {}
+            Some(upkeep) => upkeep.launched(instance.id.as_str()),
+            None => {
+                tracing::warn!(instance = %instance.id, "no routes lead to the instance: nobody said whose it is")
+            }
+        }
     }
 
     /// Looks for what the token launched, again and again until it is found or a look that began at `until` or later found nothing. It is
@@ -151,7 +186,9 @@ impl Inner {
                 .iter()
                 .find(|instance| observe::tags_of(instance).get(tags::FINGERPRINT) == Some(&fingerprint));
             if let Some(same) = same {
-                return observe::instance("launch", same).map(|instance| Before::Same(Box::new(instance)));
+                let instance = observe::instance("launch", same)?;
+                self.see_to_routes(request, &instance);
+                return Ok(Before::Same(Box::new(instance)));
             }
             if !found.is_empty() {
                 return Ok(Before::Other);
@@ -234,6 +271,7 @@ impl CloudProvider for AwsCloud {
 
     async fn launch(&self, request: LaunchRequest) -> Result<Instance> {
         let prepared = self.0.route(&request).await.and_then(|route| {
+            upkeep::check(&request.options.routes)?;
             let input = launch::input(&request, &self.0.config, &route.image, &route.subnet)?;
             Ok((route, Box::new(input)))
         });
@@ -245,10 +283,20 @@ impl CloudProvider for AwsCloud {
             Ok(launched) => {
                 let instance = observe::instance("launch", &launched)?;
                 self.0.young.add(&instance.id);
+                self.0.see_to_routes(&request, &instance);
                 return Ok(instance);
             }
             Err(refusal) => refusal,
         };
+        if code
+            .as_deref()
+            .is_some_and(|code| code.starts_with("InvalidAMIID."))
+            && self.0.images.replaced(&route.image.id).await
+        {
+            // Nothing came of it, and a launch with the image that is there now finds what an earlier one may have made.
+            self.0.routes.forget(&request.token, &route.image.id);
+            return self.launch(request).await;
+        }
         if code.as_deref() == Some("InsufficientFreeAddressesInSubnet") {
             self.0.subnets.is_full(&route.subnet);
         }
@@ -269,6 +317,9 @@ impl CloudProvider for AwsCloud {
 
     async fn terminate(&self, id: &InstanceId) -> Result<()> {
         let before = self.0.terminating.ask("terminate", id).await?;
+        if let Some(upkeep) = &self.0.upkeep {
+            upkeep.terminated(id.as_str());
+        }
         // Of a young one a controller believes `NotFound` only after a success, and this is the first word that EC2 knows it. Its owner
         // may have ended it, or the answer of the call that did was lost.
         let is_news = before.is_some() && self.0.young.is_news(id);
@@ -328,6 +379,10 @@ impl CloudProvider for AwsCloud {
 
     async fn offerings(&self, _query: &OfferingQuery) -> Result<Vec<Offering>> {
         Ok(self.0.sold.list().offerings().cloned().collect())
+    }
+
+    fn interruptions(&self) -> Option<&dyn InterruptionFeed> {
+        self.0.feed.as_ref().map(|feed| feed as &dyn InterruptionFeed)
     }
 }
 

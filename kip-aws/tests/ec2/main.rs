@@ -2,10 +2,16 @@
 
 mod behaviour;
 mod calls;
+mod catalogue;
 mod conformance;
 mod driver;
 mod fake;
+mod interruption;
 mod moto;
+mod preflight;
 mod repeat;
+mod security_group;
 mod terminate;
+mod upkeep;
+mod vpc;
 mod wire;

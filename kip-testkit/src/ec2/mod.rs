@@ -2,14 +2,24 @@
 
 mod attribute;
 mod chaos;
+mod dry_run;
+mod json;
+mod left_over;
+mod market;
+mod metadata;
+mod route_tables;
+mod security_groups;
 mod state;
+mod sts;
+mod vpcs;
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::State as Extract;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{FromRequest as _, Request, State as Extract};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -17,7 +27,12 @@ use axum::{Form, Router};
 use futures::stream;
 
 pub use chaos::Chaos;
+pub use left_over::LeftOver;
+pub use market::{Market, Size, Spot};
+pub use route_tables::RouteTable;
+pub use security_groups::{Ingress, SecurityGroup, SecurityGroups};
 pub use state::{Answer, Life, Machine, State};
+pub use vpcs::Vpc;
 pub use wire::Params;
 
 /// The access key of who is no customer but works for the cloud, as the program that boots its machines: nothing goes wrong for
@@ -48,6 +63,25 @@ struct Shared {
     chaos: Mutex<Option<Chaos>>,
 }
 
+impl Shared {
+    /// Writes down a call and says what goes wrong with it: what a test asked for, else what chance has.
+    fn called(&self, action: &str, params: &Params) -> Option<Ec2Fault> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.push((action.to_owned(), params.clone()));
+        drop(calls);
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked_for = faults
+            .iter_mut()
+            .filter(|(of, _)| *of == action)
+            .find_map(|(_, left)| left.pop_front());
+        drop(faults);
+        asked_for.or_else(|| {
+            let mut chaos = self.chaos.lock().unwrap_or_else(PoisonError::into_inner);
+            chaos.as_mut().and_then(|chaos| chaos.strike(action))
+        })
+    }
+}
+
 /// An EC2 that is served until it is dropped.
 #[derive(Debug)]
 pub struct FakeEc2 {
@@ -63,7 +97,7 @@ impl FakeEc2 {
     /// When there is no port on loopback.
     pub async fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let router = Router::new()
+        let router = metadata::add(Router::new())
             .route("/calls", get(counted))
             .fallback(answer)
             .with_state(Arc::clone(&shared));
@@ -113,67 +147,65 @@ impl Drop for FakeEc2 {
     }
 }
 
-async fn answer(
-    Extract(shared): Extract<Arc<Shared>>,
-    headers: HeaderMap,
-    Form(pairs): Form<Vec<(String, String)>>,
-) -> Response {
-    let mut params = Params(pairs.into_iter().collect());
-    params.0.remove("Version");
-    let action = params.0.remove("Action").unwrap_or_default();
-    if let Some(refused) = stranger(&headers) {
-        return refusal(
-            refused,
-            "AWS was not able to validate the provided access credentials",
-            401,
-        );
-    }
-    if is_hypervisor(&headers) {
-        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let lag = std::mem::take(&mut state.lag);
-        let answer = state.call(&action, &params);
-        state.lag = lag;
-        drop(state);
-        return told(&action, answer);
-    }
-    shared
-        .calls
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push((action.clone(), params.clone()));
-    let fault = {
-        let mut faults = shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults
-            .iter_mut()
-            .filter(|(of, _)| *of == action)
-            .find_map(|(_, left)| left.pop_front())
+async fn answer(Extract(shared): Extract<Arc<Shared>>, headers: HeaderMap, request: Request) -> Response {
+    const UNKNOWN: &str = "AWS was not able to validate the provided access credentials";
+    let json_action = json::action(&headers);
+    let is_json = json_action.is_some();
+    let refusal = if is_json { json::refusal } else { refusal };
+    let (action, params) = match json_action {
+        Some(action) => {
+            let body = to_bytes(request.into_body(), usize::MAX).await;
+            (action, json::params(&body.unwrap_or_default()))
+        }
+        None => {
+            // What is no form has no action, and is refused for it.
+            let form = Form::<BTreeMap<String, String>>::from_request(request, &()).await;
+            let mut params = Params(form.map(|Form(pairs)| pairs).unwrap_or_default());
+            params.0.remove("Version");
+            (params.0.remove("Action").unwrap_or_default(), params)
+        }
     };
-    let fault = fault.or_else(|| {
-        let mut chaos = shared.chaos.lock().unwrap_or_else(PoisonError::into_inner);
-        chaos.as_mut().and_then(|chaos| chaos.strike(&action))
-    });
+    let stranger = stranger(&headers);
+    if action == sts::ACTION {
+        let status = stranger.map_or(StatusCode::OK, |_| StatusCode::FORBIDDEN);
+        return (status, sts::answer(stranger.map(|code| (code, UNKNOWN)))).into_response();
+    }
+    if let Some(refused) = stranger {
+        return refusal(refused, UNKNOWN, 401);
+    }
+    let works_for_the_cloud = is_hypervisor(&headers);
+    let fault = if works_for_the_cloud {
+        None
+    } else {
+        shared.called(&action, &params)
+    };
     match fault {
         Some(Ec2Fault::Refused(code, status)) => return refusal(code, "as the test asked", status),
         Some(Ec2Fault::LostCall) => return broken(),
         _ => {}
     }
-    let answer = shared
-        .state
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .call(&action, &params);
+    let answer = {
+        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_json {
+            let answer = state.call_json(&action, &params);
+            answer.map(|value| json::answer(&value))
+        } else {
+            let lag = state.lag;
+            if works_for_the_cloud {
+                state.lag = Duration::ZERO;
+            }
+            let answer = state.call(&action, &params);
+            state.lag = lag;
+            answer
+                .map(|inner| ([("content-type", "text/xml")], wire::answer(&action, &inner)).into_response())
+        }
+    };
     match (fault, answer) {
         (Some(Ec2Fault::LostReply), _) => broken(),
         (Some(Ec2Fault::Silence), _) => std::future::pending().await,
-        (_, answer) => told(&action, answer),
-    }
-}
-
-fn told(action: &str, answer: Answer) -> Response {
-    match answer {
-        Ok(inner) => ([("content-type", "text/xml")], wire::answer(action, &inner)).into_response(),
+        (_, Ok(answer)) => answer,
         // No capacity comes with status 500, as from the real one.
-        Err((code, message)) => {
+        (_, Err((code, message))) => {
             let status = if code.starts_with("Insufficient") {
                 500
             } else {
