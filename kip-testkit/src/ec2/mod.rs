@@ -1,8 +1,15 @@
 //! An EC2 of one region over real HTTP: stateful, and failing when told to, as the real one does without being told.
 
+mod dry_run;
 mod json;
+mod left_over;
 mod market;
+mod metadata;
+mod route_tables;
+mod security_groups;
 mod state;
+mod sts;
+mod vpcs;
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,8 +22,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Form, Router};
 use futures::stream;
 
+pub use left_over::LeftOver;
 pub use market::{Market, Size, Spot};
+pub use route_tables::RouteTable;
+pub use security_groups::{Ingress, SecurityGroup, SecurityGroups};
 pub use state::{Answer, Life, Machine, State};
+pub use vpcs::Vpc;
 pub use wire::Params;
 
 /// What goes wrong with a call.
@@ -57,7 +68,9 @@ impl FakeEc2 {
     /// When there is no port on loopback.
     pub async fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let router = metadata::add(Router::new())
+            .fallback(answer)
+            .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let serving = tokio::spawn(async move {
@@ -100,6 +113,7 @@ impl Drop for FakeEc2 {
 }
 
 async fn answer(Extract(shared): Extract<Arc<Shared>>, headers: HeaderMap, request: Request) -> Response {
+    const UNKNOWN: &str = "AWS was not able to validate the provided access credentials";
     let json_action = json::action(&headers);
     let is_json = json_action.is_some();
     let refusal = if is_json { json::refusal } else { refusal };
@@ -116,12 +130,13 @@ async fn answer(Extract(shared): Extract<Arc<Shared>>, headers: HeaderMap, reque
             (params.0.remove("Action").unwrap_or_default(), params)
         }
     };
-    if let Some(refused) = stranger(&headers) {
-        return refusal(
-            refused,
-            "AWS was not able to validate the provided access credentials",
-            401,
-        );
+    let stranger = stranger(&headers);
+    if action == sts::ACTION {
+        let status = stranger.map_or(StatusCode::OK, |_| StatusCode::FORBIDDEN);
+        return (status, sts::answer(stranger.map(|code| (code, UNKNOWN)))).into_response();
+    }
+    if let Some(refused) = stranger {
+        return refusal(refused, UNKNOWN, 401);
     }
     shared
         .calls

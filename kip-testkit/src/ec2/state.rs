@@ -5,7 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::dry_run;
+use super::left_over::{self, LeftOver};
 use super::market::Market;
+use super::route_tables::{self, RouteTable};
+use super::security_groups::{self, SecurityGroups};
+use super::vpcs::{self, Vpc};
 use super::wire::{self, Params, element, set, wrap};
 
 /// An answer: the XML, or the code and sentence that refuse.
@@ -34,6 +39,22 @@ pub struct State {
     pub page: usize,
     /// By id.
     pub instances: BTreeMap<String, Machine>,
+    /// Actions that the caller's policy does not allow.
+    pub denied_actions: BTreeSet<String>,
+    /// The VPCs of the caller's own machine; none when it is no instance.
+    pub homes: Vec<String>,
+    /// VPCs, by id.
+    pub vpcs: BTreeMap<String, Vpc>,
+    /// Security groups, by id.
+    pub security_groups: SecurityGroups,
+    /// Route tables, by id.
+    pub route_tables: BTreeMap<String, RouteTable>,
+    /// Instances that take packets that are not for their own addresses.
+    pub forwarding: BTreeSet<String>,
+    /// Network interfaces that nobody uses.
+    pub left_interfaces: LeftOver,
+    /// Volumes that nobody uses.
+    pub left_volumes: LeftOver,
     /// Sizes, zones and prices.
     pub market: Market,
     /// Instances with termination protection: no call that names one ends any in its zone.
@@ -100,6 +121,14 @@ impl Default for State {
             shutdown: Duration::ZERO,
             page: 1000,
             instances: BTreeMap::new(),
+            denied_actions: BTreeSet::new(),
+            homes: Vec::new(),
+            vpcs: vpcs::usual(),
+            security_groups: SecurityGroups::new(),
+            route_tables: route_tables::usual(),
+            forwarding: BTreeSet::new(),
+            left_interfaces: LeftOver::new(),
+            left_volumes: LeftOver::new(),
             market: Market::default(),
             protected: BTreeSet::new(),
             denied: BTreeSet::new(),
@@ -113,12 +142,34 @@ impl Default for State {
 impl State {
     /// Answers a call.
     pub fn call(&mut self, action: &str, params: &Params) -> Answer {
+        if let Some(refused) = dry_run::refusal(&self.denied_actions, action, params) {
+            return Err(refused);
+        }
+        if params.get("DryRun") == Some("true") {
+            return dry_run::answer(self, action, params);
+        }
         match action {
             "RunInstances" => self.run(params),
             "TerminateInstances" => self.terminate(params),
             "DescribeInstances" => self.describe(params),
             "DescribeSubnets" => self.describe_subnets(params),
             "DescribeImages" => self.describe_images(params),
+            "DescribeVpcs" => vpcs::describe(&self.vpcs, params),
+            "DescribeSecurityGroups" => security_groups::describe(&self.security_groups, params),
+            "CreateSecurityGroup" => security_groups::create(&mut self.security_groups, params),
+            "AuthorizeSecurityGroupIngress" => security_groups::authorize(&mut self.security_groups, params),
+            "DescribeRouteTables" => route_tables::describe(self),
+            "CreateRoute" | "ReplaceRoute" | "DeleteRoute" => route_tables::change(self, action, params),
+            "ModifyInstanceAttribute" => route_tables::modify(self, params),
+            "DescribeNetworkInterfaces" => left_over::describe(
+                &self.left_interfaces,
+                "networkInterfaceSet",
+                "networkInterfaceId",
+                params,
+            ),
+            "DeleteNetworkInterface" => left_over::delete_interface(&mut self.left_interfaces, params),
+            "DescribeVolumes" => left_over::describe(&self.left_volumes, "volumeSet", "volumeId", params),
+            "RevokeSecurityGroupIngress" => security_groups::revoke(&mut self.security_groups, params),
             _ => self.market.call(action, params).unwrap_or_else(|| {
                 refuse(
                     "InvalidAction",
@@ -256,6 +307,13 @@ impl State {
         }
     }
 
+    /// Whether an instance is there and not terminated.
+    pub(super) fn is_alive(&self, id: &str) -> bool {
+        self.instances
+            .get(id)
+            .is_some_and(|machine| self.state_of(machine) != "terminated")
+    }
+
     fn is_shown(&self, machine: &Machine) -> bool {
         machine.born.elapsed() >= self.lag
     }
@@ -345,6 +403,12 @@ impl State {
         let value = match name.as_str() {
             "instance-id" => Some(id.to_owned()),
             "instance-state-name" => Some(self.state_of(machine).to_owned()),
+            "tag-key" => {
+                let tags = machine.params.tags("instance");
+                return patterns
+                    .iter()
+                    .any(|pattern| tags.keys().any(|key| wire::matches(pattern, key)));
+            }
             "client-token" => machine.params.get("ClientToken").map(str::to_owned),
             other => other
                 .strip_prefix("tag:")
@@ -382,6 +446,14 @@ impl State {
             + &element("launchTime", "2026-11-25T12:00:00.000Z")
             + &wrap("placement", &element("availabilityZone", &machine.zone))
             + &text("subnetId", "NetworkInterface.1.SubnetId")
+            + &element(
+                "sourceDestCheck",
+                if self.forwarding.contains(id) {
+                    "false"
+                } else {
+                    "true"
+                },
+            )
             + &text("clientToken", "ClientToken")
             + &set("tagSet", tags);
         if state != "terminated" {
