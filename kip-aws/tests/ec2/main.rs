@@ -9,3 +9,4 @@ mod moto;
 mod repeat;
 mod terminate;
 mod wire;
+mod zones;
