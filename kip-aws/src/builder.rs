@@ -1,6 +1,5 @@
 //! Opening EC2: everything that can be wrong is found before the first pod waits.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_config::timeout::TimeoutConfig;
@@ -11,28 +10,32 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use kip_core::error::{Error, ErrorKind, Result};
-use kip_core::model::{Architecture, Offering};
+use kip_core::model::Offering;
 use secrecy::ExposeSecret as _;
 
 use crate::api::Api;
-use crate::catalogue::Catalogue;
+use crate::api::limit::LimitedAnswers;
+use crate::catalogue::{Catalogue, Facts, LivePart, LiveSource, Refreshing};
 use crate::config::AwsConfig;
+use crate::http;
+use crate::images::Images;
+use crate::interruption::{Feed, Queue};
 use crate::provider::AwsCloud;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
-use crate::{http, images};
 
 /// The operation in the errors of opening.
 pub(crate) const START: &str = "open EC2";
 
 /// How long finding a server may take.
-const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+pub(crate) const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Opens EC2. Made by [`AwsCloud::builder`].
 #[derive(Clone, Debug)]
 pub struct AwsBuilder {
     config: AwsConfig,
     source: Option<Source>,
+    facts: Option<Facts>,
 }
 
 /// What EC2 answered when it was opened.
@@ -42,20 +45,35 @@ pub(crate) struct Opened {
     pub(crate) api: Api,
     pub(crate) config: AwsConfig,
     pub(crate) subnets: Subnets,
-    pub(crate) images: BTreeMap<Architecture, images::BootImage>,
+    pub(crate) images: Images,
     pub(crate) sold: Sold,
+    pub(crate) feed: Option<Feed>,
+    pub(crate) refreshing: Option<Refreshing>,
 }
 
 impl AwsBuilder {
     pub(crate) fn new(config: AwsConfig) -> Self {
-        Self { config, source: None }
+        Self {
+            config,
+            source: None,
+            facts: None,
+        }
     }
 
-    /// Sells what a catalogue knows, which somebody else keeps up to date. Default: what is compiled in about the region. What has no subnet
-    /// or no boot image is left out.
+    /// Sells what a catalogue knows, which somebody else keeps up to date. Default: what is compiled in about the region, replaced by what EC2
+    /// says as often as [`AwsConfig::refresh`]. What has no subnet or no boot image is left out.
     #[must_use]
     pub fn catalogue(mut self, catalogue: Arc<Catalogue>) -> Self {
         self.source = Some(Source::Catalogue(catalogue));
+        self
+    }
+
+    /// Begins with these facts instead of what is compiled in, such as those of
+    /// [`from_instance_data`](crate::catalogue::from_instance_data). What EC2 says replaces them as often as [`AwsConfig::refresh`] says: parts that
+    /// are to stay take a period of zero.
+    #[must_use]
+    pub fn facts(mut self, facts: Facts) -> Self {
+        self.facts = Some(facts);
         self
     }
 
@@ -74,25 +92,29 @@ impl AwsBuilder {
     /// allow the calls; `Unavailable` and `Timeout` when EC2 cannot be reached.
     pub async fn open(self) -> Result<AwsCloud> {
         self.config.validated()?;
-        let sdk = sdk_config(&self.config).await;
-        let region = sdk.region().map(Region::to_string).ok_or_else(|| {
-            let message = "region: no region is known: set `cloud.aws.region` or AWS_REGION";
-            Error::new(ErrorKind::ConfigInvalid, START, message)
-        })?;
-        check_credentials(&sdk).await?;
+        let (sdk, region) = connect(&self.config).await?;
+        let feed = match &self.config.interruption_queue {
+            Some(queue) => Some(Feed::new(Queue::open(&sdk, &self.config, queue).await?)),
+            None => None,
+        };
         let api = Api::new(client(&sdk, &self.config));
         let in_region = |error: Error| error.with_context("region", &region);
         let subnets = Subnets::find(api.clone(), &self.config)
             .await
             .map_err(in_region)?;
-        let images = images::resolve(&api, &self.config.images)
+        let images = Images::open(api.clone(), &sdk, &self.config)
             .await
             .map_err(in_region)?;
-        let source = match self.source {
-            Some(source) => source,
-            None => Source::Catalogue(Arc::new(seeded(&region)?)),
+        let (source, refreshing) = match self.source {
+            Some(source) => (source, None),
+            None => {
+                let live = LiveSource::new(&sdk, &region, &self.config);
+                let catalogue = Arc::new(begin(self.facts, &live).await?);
+                let refreshing = Refreshing::start(Arc::clone(&catalogue), &live, self.config.refresh);
+                (Source::Catalogue(catalogue), Some(refreshing))
+            }
         };
-        let sold = Sold::new(source, subnets.zones(), images.keys().copied().collect());
+        let sold = Sold::new(source, subnets.zones(), images.architectures().collect());
         if sold.list().offerings().next().is_none() {
             let (zones, architectures) = sold.limits();
             let message = format!(
@@ -107,20 +129,40 @@ impl AwsBuilder {
             subnets,
             images,
             sold,
+            feed,
+            refreshing,
         }))
     }
 }
 
-fn seeded(region: &str) -> Result<Catalogue> {
-    Catalogue::seeded(region).map_err(|source| {
-        Error::new(
-            ErrorKind::ConfigInvalid,
-            START,
-            "it is not known what this region sells",
-        )
-        .with_context("region", region)
-        .with_source(source)
-    })
+/// What to begin with. Of a region that is newer than this program EC2 is asked first which types its zones have.
+async fn begin(facts: Option<Facts>, live: &LiveSource) -> Result<Catalogue> {
+    let facts = match facts {
+        Some(facts) => facts,
+        None => Facts::seeded_or_new(live.region())?,
+    };
+    let is_new = facts.zones.is_empty();
+    let catalogue = Catalogue::new(facts);
+    if is_new {
+        let as_of = jiff::Timestamp::now();
+        let zones = live.fetch(LivePart::Zones).await?;
+        catalogue.update(zones.live, as_of)?;
+    }
+    Ok(catalogue)
+}
+
+/// The SDK's configuration, with credentials in it, and the region.
+///
+/// # Errors
+/// `ConfigInvalid` without a region, `Unauthenticated` without credentials.
+pub(crate) async fn connect(config: &AwsConfig) -> Result<(SdkConfig, String)> {
+    let sdk = sdk_config(config).await;
+    let region = sdk.region().map(Region::to_string).ok_or_else(|| {
+        let message = "region: no region is known: set `cloud.aws.region` or AWS_REGION";
+        Error::new(ErrorKind::ConfigInvalid, START, message)
+    })?;
+    check_credentials(&sdk).await?;
+    Ok((sdk, region))
 }
 
 async fn sdk_config(config: &AwsConfig) -> SdkConfig {
@@ -155,15 +197,41 @@ async fn check_credentials(sdk: &SdkConfig) -> Result<()> {
 
 /// A client that asks each question once: whoever asks knows whether to ask again, and for RunInstances the SDK does not.
 fn client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .operation_timeout(config.call_timeout)
-        .build();
-    let mut builder = aws_sdk_ec2::config::Builder::from(sdk)
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts);
+    Client::from_conf(ec2(sdk, config).retry_config(RetryConfig::disabled()).build())
+}
+
+/// A client for long answers that change nothing: it asks up to three times for a page, and takes no answer that is too large.
+pub(crate) fn reading_client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
+    let builder = ec2(sdk, config)
+        .retry_config(RetryConfig::standard())
+        .interceptor(LimitedAnswers);
+    Client::from_conf(builder.build())
+}
+
+/// The same for the Price List API.
+pub(crate) fn pricing_client(sdk: &SdkConfig, region: &str, config: &AwsConfig) -> aws_sdk_pricing::Client {
+    let mut builder = aws_sdk_pricing::config::Builder::from(sdk)
+        .region(Region::new(region.to_owned()))
+        .retry_config(RetryConfig::standard())
+        .timeout_config(timeouts(config))
+        .interceptor(LimitedAnswers);
+    if let Some(url) = &config.pricing_endpoint_url {
+        builder = builder.endpoint_url(url);
+    }
+    aws_sdk_pricing::Client::from_conf(builder.build())
+}
+
+fn ec2(sdk: &SdkConfig, config: &AwsConfig) -> aws_sdk_ec2::config::Builder {
+    let mut builder = aws_sdk_ec2::config::Builder::from(sdk).timeout_config(timeouts(config));
     if let Some(url) = &config.endpoint_url {
         builder = builder.endpoint_url(url);
     }
-    Client::from_conf(builder.build())
+    builder
+}
+
+fn timeouts(config: &AwsConfig) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_timeout(config.call_timeout)
+        .build()
 }

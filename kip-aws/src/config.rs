@@ -8,7 +8,9 @@ use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::model::Bytes;
 use secrecy::SecretString;
 
+use crate::catalogue::Refresh;
 use crate::images::ImageSpec;
+use crate::interruption;
 use crate::{launch, tags};
 
 /// How Kip uses EC2. [`AwsConfig::default`] with a boot image is enough where the region is known from the environment.
@@ -21,6 +23,11 @@ pub struct AwsConfig {
     pub credentials: Option<AwsCredentials>,
     /// URL of the EC2 API, such as a VPC endpoint or an emulator. Default: AWS's own of the region.
     pub endpoint_url: Option<String>,
+    /// URL of the Price List API. Default: AWS's own, in the nearest region that has one; none when `endpoint_url` is set, so that nothing is
+    /// called beside it.
+    pub pricing_endpoint_url: Option<String>,
+    /// How often types and prices are asked for. Not used with a catalogue or offerings given to the builder.
+    pub refresh: Refresh,
     /// The VPC whose subnets are used. Default: the region's default VPC, when `subnet_ids` is empty too.
     pub vpc_id: Option<String>,
     /// The subnets instances are put into, any number a zone. Default: all of the VPC.
@@ -43,8 +50,12 @@ pub struct AwsConfig {
     pub tags: BTreeMap<String, String>,
     /// Part of the instances' `Name`, for people. Default none.
     pub nametag: Option<String>,
+    /// Name or URL of an SQS queue in which EventBridge tells of interruptions. Default none: the agents alone notice them.
+    pub interruption_queue: Option<String>,
     /// How long DescribeInstances may not show what RunInstances made. AWS states no figure; default 30 s, well above what is seen.
     pub list_lag: Duration,
+    /// How often boot images are looked up again, give or take a tenth. Default 5 minutes.
+    pub image_interval: Duration,
     /// How long one call may take before its outcome counts as unknown. Default 30 s.
     pub call_timeout: Duration,
 }
@@ -92,6 +103,8 @@ impl Default for AwsConfig {
             region: None,
             credentials: None,
             endpoint_url: None,
+            pricing_endpoint_url: None,
+            refresh: Refresh::default(),
             vpc_id: None,
             subnet_ids: Vec::new(),
             images: ImageSpec::default(),
@@ -103,7 +116,9 @@ impl Default for AwsConfig {
             cpu_credits: CpuCredits::default(),
             tags: BTreeMap::new(),
             nametag: None,
+            interruption_queue: None,
             list_lag: Duration::from_secs(30),
+            image_interval: Duration::from_secs(300),
             call_timeout: Duration::from_secs(30),
         }
     }
@@ -120,12 +135,20 @@ impl AwsConfig {
                     .to_owned(),
             );
         }
-        if let Some(url) = &self.endpoint_url
-            && !(url.starts_with("http://") || url.starts_with("https://"))
+        for (field, url) in [
+            ("endpoint_url", &self.endpoint_url),
+            ("pricing_endpoint_url", &self.pricing_endpoint_url),
+        ] {
+            if let Some(url) = url
+                && !(url.starts_with("http://") || url.starts_with("https://"))
+            {
+                problems.push(format!("{field}: `{url}` must begin with https:// or http://"));
+            }
+        }
+        if let Some(queue) = &self.interruption_queue
+            && let Err(reason) = interruption::check(queue)
         {
-            problems.push(format!(
-                "endpoint_url: `{url}` must begin with https:// or http://"
-            ));
+            problems.push(format!("interruption_queue: {reason}"));
         }
         let ids = [
             ("vpc_id", "vpc-", self.vpc_id.as_slice()),
@@ -175,6 +198,8 @@ mod tests {
     fn every_problem_is_told_at_once_with_its_field() {
         let config = AwsConfig {
             endpoint_url: Some("ec2.example".into()),
+            interruption_queue: Some("arn:aws:sqs:x".into()),
+            pricing_endpoint_url: Some("pricing.example".into()),
             vpc_id: Some("subnet-1".into()),
             subnet_ids: vec!["vpc-1".into()],
             security_group_ids: vec!["default".into()],
@@ -185,10 +210,12 @@ mod tests {
         for field in [
             "images:",
             "endpoint_url:",
+            "pricing_endpoint_url:",
             "vpc_id:",
             "subnet_ids:",
             "security_group_ids:",
             "tags:",
+            "interruption_queue:",
         ] {
             assert!(
                 problems.iter().any(|problem| problem.starts_with(field)),

@@ -1,5 +1,8 @@
 //! Boot images: which one an instance boots from, by architecture.
 
+mod live;
+mod parameters;
+
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{ArchitectureValues, DeviceType, Filter, Image};
@@ -9,12 +12,16 @@ use kip_core::model::Architecture;
 use crate::api::{self, Api};
 use crate::builder::START;
 
+pub(crate) use live::Images;
+
 /// Which images instances boot from. Of several that match, each architecture's newest is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImageSpec {
     /// Images by id, such as `ami-0abc`; one an architecture is enough.
     pub ids: Vec<String>,
+    /// Parameters of the Systems Manager whose values are image ids, such as `/aws/service/ami-amazon-linux-latest/...`; one an architecture.
+    pub ssm_parameters: Vec<String>,
     /// Account ids, or `amazon`, `self`, `aws-marketplace`.
     pub owners: Vec<String>,
     /// Accounts that may launch the image, or `self`, `all`.
@@ -24,7 +31,7 @@ pub struct ImageSpec {
 }
 
 impl ImageSpec {
-    /// Reads the keys of `bootImageSpec`: `imageIDs`, `owners`, `executableUsers`, each a list separated by spaces, and `filters`, a list
+    /// Reads the keys of `bootImageSpec`: `imageIDs`, `ssmParameters`, `owners`, `executableUsers`, each a list separated by spaces, and `filters`, a list
     /// of `name=value1,value2` separated by spaces.
     ///
     /// # Errors
@@ -41,6 +48,12 @@ impl ImageSpec {
                         problems.push(format!("imageIDs: `{id}` is no image: it begins with `ami-`"));
                     }
                 }
+                "ssmParameters" => {
+                    spec.ssm_parameters = words();
+                    for name in spec.ssm_parameters.iter().filter(|name| !name.starts_with('/')) {
+                        problems.push(format!("ssmParameters: `{name}` is no path: it begins with `/`"));
+                    }
+                }
                 "owners" => spec.owners = words(),
                 "executableUsers" => spec.executable_users = words(),
                 "filters" => {
@@ -55,7 +68,7 @@ impl ImageSpec {
                     }
                 }
                 _ => problems.push(format!(
-                    "{key}: is no key here; there are imageIDs, owners, executableUsers, filters"
+                    "{key}: is no key here; there are imageIDs, ssmParameters, owners, executableUsers, filters"
                 )),
             }
         }
@@ -68,7 +81,10 @@ impl ImageSpec {
 
     /// Whether it names nothing.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty() && self.owners.is_empty() && self.filters.is_empty()
+        self.ids.is_empty()
+            && self.ssm_parameters.is_empty()
+            && self.owners.is_empty()
+            && self.filters.is_empty()
     }
 }
 
@@ -241,8 +257,9 @@ mod tests {
             ("imageIDs", "img-1"),
             ("filters", "name"),
             ("owner", "self"),
+            ("ssmParameters", "/a b"),
         ]))
         .unwrap_err();
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems.len(), 4, "{problems:?}");
     }
 }

@@ -24,6 +24,7 @@ mod config;
 mod errors;
 mod http;
 mod images;
+mod interruption;
 mod labels;
 mod launch;
 mod observe;

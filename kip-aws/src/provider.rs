@@ -10,17 +10,20 @@ use aws_sdk_ec2::types::{self, InstanceStateName};
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use kip_core::error::{Error, ErrorKind, Result, Retry};
 use kip_core::ids::{InstanceId, LaunchToken};
-use kip_core::model::{Architecture, CapacityType, Instance, Offering};
+use kip_core::model::{CapacityType, Instance, Offering};
 use kip_core::provider::{
-    Capabilities, CloudProvider, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo, UserData,
+    Capabilities, CloudProvider, InterruptionFeed, LaunchRequest, ListOptions, OfferingQuery, ProviderInfo,
+    UserData,
 };
 use tokio::time::Instant;
 
 use crate::api::{self, Api, Refusal};
 use crate::batch::{Answers, Batcher};
 use crate::builder::{AwsBuilder, Opened};
+use crate::catalogue::{Catalogue, PartState, Refreshing};
 use crate::config::AwsConfig;
-use crate::images::BootImage;
+use crate::images::Images;
+use crate::interruption::Feed;
 use crate::routes::{Route, Routes};
 use crate::sold::Sold;
 use crate::subnets::Subnets;
@@ -30,7 +33,8 @@ use crate::{launch, observe, tags, terminate};
 /// Between looks for what a token launched: the first pause, doubled with each up to the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
-/// EC2 in one region as a cloud. Clones share everything; nothing in EC2 ends with the last one.
+/// EC2 in one region as a cloud. Clones share everything; nothing in EC2 ends with the last one, only what
+/// keeps the catalogue fresh does.
 ///
 /// - **Launch** is one RunInstances call with the launch token as client token. A repeat whose subnet or image would be another one now, or
 ///   that would be refused here, is known by a tag and answered with the first instance. That nothing was launched before is said only when
@@ -47,8 +51,10 @@ struct Inner {
     api: Api,
     config: AwsConfig,
     subnets: Subnets,
-    images: BTreeMap<Architecture, BootImage>,
+    images: Images,
     sold: Sold,
+    feed: Option<Feed>,
+    refreshing: Option<Refreshing>,
     routes: Routes,
     young: Young,
     /// When this process began to look at EC2: another may have launched just before.
@@ -64,13 +70,29 @@ impl AwsCloud {
         AwsBuilder::new(config)
     }
 
+    /// The catalogue that this cloud keeps fresh by itself; None when catalogue or offerings were given to it.
+    pub fn catalogue(&self) -> Option<&Arc<Catalogue>> {
+        self.0.refreshing.as_ref().map(Refreshing::catalogue)
+    }
+
+    /// How fresh each part of that catalogue is; empty when there is none.
+    pub fn catalogue_parts(&self) -> Vec<PartState> {
+        self.0
+            .refreshing
+            .as_ref()
+            .map(Refreshing::parts)
+            .unwrap_or_default()
+    }
+
     pub(crate) fn new(opened: Opened) -> Self {
         let mut capabilities = Capabilities::default();
         // What is sold may change; what can be launched does not.
-        capabilities.architectures = opened.images.keys().copied().collect();
+        capabilities.architectures = opened.images.architectures().collect();
         capabilities.capacity_types = BTreeSet::from([CapacityType::OnDemand, CapacityType::Spot]);
         capabilities.list_lag = opened.config.list_lag;
         capabilities.user_data_max_bytes = UserData::MAX_BYTES;
+        // Without a queue the agents tell of interruptions: that is not the provider's power.
+        capabilities.interruption_notices = opened.feed.is_some();
         let (describes, finds, terminates) = (opened.api.clone(), opened.api.clone(), opened.api.clone());
         Self(Arc::new(Inner {
             info: ProviderInfo::new("aws", opened.region, capabilities),
@@ -86,6 +108,8 @@ impl AwsCloud {
             subnets: opened.subnets,
             images: opened.images,
             sold: opened.sold,
+            feed: opened.feed,
+            refreshing: opened.refreshing,
             routes: Routes::default(),
         }))
     }
@@ -108,21 +132,18 @@ impl Inner {
             return Ok(route);
         }
         let offering = &request.offering;
-        let list = self.sold.list();
-        let image = list
-            .find(offering)
-            .and_then(|sold| self.images.get(&sold.architecture))
-            .ok_or_else(|| {
-                Error::new(ErrorKind::InvalidRequest, "launch", "this is not sold here")
-                    .with_context("offering", offering)
-                    // It was when the pod was placed; what is sold now may fit as well.
-                    .with_retry(Retry::Elsewhere)
-            })?;
+        let architecture = self.sold.architecture(offering)?;
+        let image = self.images.of(architecture).ok_or_else(|| {
+            let message = "no boot image is for its architecture";
+            Error::new(ErrorKind::InvalidRequest, "launch", message)
+                .with_context("offering", offering)
+                .with_retry(Retry::Elsewhere)
+        })?;
         self.subnets.refresh(&offering.zone).await;
         self.routes.of(&request.token, || {
             Ok(Route {
                 subnet: self.subnets.take(&offering.zone)?,
-                image: image.clone(),
+                image,
             })
         })
     }
@@ -249,6 +270,15 @@ impl CloudProvider for AwsCloud {
             }
             Err(refusal) => refusal,
         };
+        if code
+            .as_deref()
+            .is_some_and(|code| code.starts_with("InvalidAMIID."))
+            && self.0.images.replaced(&route.image.id).await
+        {
+            // Nothing came of it, and a launch with the image that is there now finds what an earlier one may have made.
+            self.0.routes.forget(&request.token, &route.image.id);
+            return self.launch(request).await;
+        }
         if code.as_deref() == Some("InsufficientFreeAddressesInSubnet") {
             self.0.subnets.is_full(&route.subnet);
         }
@@ -324,6 +354,10 @@ impl CloudProvider for AwsCloud {
 
     async fn offerings(&self, _query: &OfferingQuery) -> Result<Vec<Offering>> {
         Ok(self.0.sold.list().offerings().cloned().collect())
+    }
+
+    fn interruptions(&self) -> Option<&dyn InterruptionFeed> {
+        self.0.feed.as_ref().map(|feed| feed as &dyn InterruptionFeed)
     }
 }
 

@@ -54,6 +54,19 @@ impl Routes {
         }
         Ok(route)
     }
+
+    /// Forgets the way of a token's launch if it used an image that is gone.
+    pub(crate) fn forget(&self, token: &LaunchToken, image: &str) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner
+            .by_token
+            .get(token)
+            .is_some_and(|route| route.image.id == image)
+        {
+            inner.by_token.remove(token);
+            inner.order.retain(|known| known != token);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kip_core::error::{Error, ErrorKind, Result, Retry};
 use kip_core::ids::{OfferingId, Zone};
 use kip_core::model::{Architecture, CapacityType, Offering};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, LivePart, Seed};
 
 /// Where the offerings are from.
 #[derive(Clone, Debug)]
@@ -74,6 +75,46 @@ impl Sold {
         Arc::clone(&current)
     }
 
+    /// The architecture of what is to be launched, whether it is still offered or not: a launch whose answer was lost is repeated with the
+    /// same offering, also after prices changed or by a controller that was started since.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for what was never sold here; `Unavailable`, to ask again, while EC2 has not told yet which types there are.
+    pub(crate) fn architecture(&self, id: &OfferingId) -> Result<Architecture> {
+        if let Some(offering) = self.list().find(id) {
+            return Ok(offering.architecture);
+        }
+        let failed = |kind, message: &str| Error::new(kind, "launch", message).with_context("offering", id);
+        // It was when the pod was placed; what is sold now may fit as well.
+        let not_sold =
+            || failed(ErrorKind::InvalidRequest, "this is not sold here").with_retry(Retry::Elsewhere);
+        let Source::Catalogue(catalogue) = &self.source else {
+            return Err(not_sold());
+        };
+        if !self.zones.contains(&id.zone)
+            || !matches!(id.capacity_type, CapacityType::OnDemand | CapacityType::Spot)
+        {
+            return Err(not_sold());
+        }
+        let snapshot = catalogue.snapshot();
+        let now = snapshot.facts().kinds.get(&id.instance_type);
+        let before = || {
+            let seed = Seed::get().ok()?;
+            let place = seed
+                .kinds
+                .binary_search_by(|seeded| seeded.kind.name.cmp(&id.instance_type));
+            seed.kinds.get(place.ok()?).map(|seeded| &seeded.kind)
+        };
+        match now.or_else(before) {
+            Some(kind) => Ok(kind.architecture),
+            None if snapshot.stamp(LivePart::Kinds).live => Err(not_sold()),
+            None => Err(failed(
+                ErrorKind::Unavailable,
+                "it is not known yet which instance types there are",
+            )),
+        }
+    }
+
     fn launchable(&self, version: u64, offerings: &[Offering]) -> List {
         let by_id = offerings
             .iter()
@@ -104,6 +145,7 @@ impl Sold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::{InstanceKind, Live};
     use crate::testing::offering;
     use kip_core::model::{Bytes, CpuMillis, Price};
 
@@ -151,5 +193,41 @@ mod tests {
                 .all(|offering| offering.id.zone.as_str() == "us-east-1b"
                     && offering.architecture == Architecture::Arm64)
         );
+    }
+
+    /// The first call may have launched an instance: refusing its repeat would lose it.
+    #[test]
+    fn a_launch_can_be_repeated_after_its_offering_is_gone() {
+        let catalogue = Arc::new(Catalogue::seeded("us-east-1").unwrap());
+        let zones = BTreeSet::from([Zone::new("us-east-1a")]);
+        let architectures = BTreeSet::from([Architecture::Amd64, Architecture::Arm64]);
+        let sold = Sold::new(Source::Catalogue(Arc::clone(&catalogue)), zones, architectures);
+        let id = |kind: &str, zone: &str| {
+            let mut id = offering(kind, CapacityType::Spot);
+            id.zone = Zone::new(zone);
+            id
+        };
+        let kind_of = |id: OfferingId| sold.architecture(&id).map_err(|error| error.kind());
+        assert_eq!(kind_of(id("z9.large", "us-east-1a")), Err(ErrorKind::Unavailable));
+        let left = InstanceKind::new(
+            kip_core::ids::InstanceType::new("z8.large"),
+            Architecture::Arm64,
+            2,
+            Bytes::gib(2),
+        );
+        catalogue
+            .update(Live::Kinds(vec![left]), jiff::Timestamp::UNIX_EPOCH)
+            .unwrap();
+        for (kind, architecture) in [
+            ("z8.large", Architecture::Arm64),
+            ("m5.large", Architecture::Amd64),
+        ] {
+            let id = id(kind, "us-east-1a");
+            assert!(sold.list().find(&id).is_none(), "{kind} is not offered now");
+            assert_eq!(kind_of(id), Ok(architecture));
+        }
+        for never in [id("z9.large", "us-east-1a"), id("m5.large", "us-east-1z")] {
+            assert_eq!(kind_of(never), Err(ErrorKind::InvalidRequest));
+        }
     }
 }

@@ -32,7 +32,11 @@ impl Collector for ControllerCollector {
         let leader = family(&mut encoder, "kip_leader", help, MetricType::Gauge)?;
         ConstGauge::new(i64::from(self.0.is_leading())).encode(leader)?;
         match self.0.driver() {
-            Some(driver) => encode(&driver.metrics(), &mut encoder),
+            Some(driver) => encode(&driver.metrics(), &mut encoder)?,
+            None => return Ok(()),
+        }
+        match self.0.freshness() {
+            Some(freshness) => freshness.encode(&mut encoder),
             None => Ok(()),
         }
     }

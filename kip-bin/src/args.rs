@@ -56,7 +56,7 @@ enum Command {
     },
     /// Show which offering each pod would get, what it costs, and why others were not taken.
     Size(SizeArgs),
-    /// Show what is compiled in about a cloud: of which day it is, how many instance types it has, and what they cost.
+    /// Show what is known of what a cloud sells: of which day it is, how many instance types it has, and what they cost.
     Catalogue(CatalogueArgs),
     /// Show what runs.
     Get {
@@ -312,6 +312,7 @@ Examples:
   kubectl get pods -o yaml | kip size -f - -o json
   kip size -f deployment.yaml --provider-config provider.yaml
   kip size -f pod.yaml --cloud aws --region us-east-1     without an account
+  kip size -f pod.yaml --provider-config provider.yaml --live     by prices of now, where the configured subnets and images are
 
 Reads Pods, Lists of them, and the pod templates of Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs and CronJobs.
 Exit code 1 when a pod fits nothing.";
@@ -335,6 +336,10 @@ pub(crate) struct SizeArgs {
     /// Choose as the old Kip did: no reserve, and only the families it knew (with --cloud aws).
     #[arg(long, requires = "cloud")]
     pub(crate) classic: bool,
+    /// Ask the cloud, with credentials, for its types and prices of now; with --provider-config also for the zones of its subnets and the
+    /// architectures of its images.
+    #[arg(long)]
+    pub(crate) live: bool,
     /// How to print.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub(crate) output: SizeOutput,
@@ -348,8 +353,9 @@ Examples:
   kip catalogue --cloud aws                                       of which day it is
   kip catalogue --cloud aws --region eu-west-1                    what the region sells
   kip catalogue --cloud aws --region us-east-1 --types 'c7g.*'    sizes and prices
+  kip catalogue --cloud aws --region us-east-1 --live             what EC2 says now, and what of it is new
 
-Needs no credentials. A controller begins with this and replaces it by what the cloud says.";
+Needs no credentials but for --live. A controller begins with this and replaces it by what the cloud says.";
 
 /// Flags of `kip catalogue`.
 #[derive(Debug, Parser)]
@@ -364,6 +370,12 @@ pub(crate) struct CatalogueArgs {
     /// List the instance types of the region that match this name or pattern.
     #[arg(long, value_name = "PATTERN", requires = "region")]
     pub(crate) types: Option<String>,
+    /// Ask the cloud, with credentials, what it sells now, and say what of it is new. The exit code is 1 when it does not tell all of it.
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// The configuration whose region, credentials and endpoints are used to ask. Default: those of the environment.
+    #[arg(long, value_name = "FILE", requires = "live")]
+    pub(crate) provider_config: Option<PathBuf>,
     /// How to print.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub(crate) output: SizeOutput,

@@ -19,6 +19,7 @@ pub(crate) fn options(config: &Config) -> anyhow::Result<BootOptions> {
     boot.cloud_init = config.cells.cloud_init_file.as_deref().map(read).transpose()?;
     #[cfg(feature = "aws")]
     if matches!(config.cloud, crate::config::Cloud::Aws(_)) {
+        boot.metadata = Some(kip_core::cell::MetadataService::ec2());
         ec2::fits(&boot)?;
     }
     Ok(boot)

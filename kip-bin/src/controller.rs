@@ -20,10 +20,14 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Metrics;
 use crate::boot;
 use crate::config::Config;
+use crate::freshness::Freshness;
 use crate::standing::Standing;
 
 /// How long the node may take to report Ready before that is worth a word.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often the driver looks whether other types or prices are known. Asking is cheap: the provider answers from memory.
+const OFFERINGS: Duration = Duration::from_secs(30);
 
 /// What a controller is made of.
 pub(crate) struct Parts<'a> {
@@ -33,6 +37,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) kubelet: KubeletConfig,
     /// The cloud.
     pub(crate) provider: Arc<dyn CloudProvider>,
+    /// How fresh what it sells is, where it tells.
+    pub(crate) freshness: Option<Freshness>,
     /// Who certifies cells.
     pub(crate) authority: CellAuthority,
     /// What cells are given at boot.
@@ -65,6 +71,7 @@ impl Controller {
             client,
             mut kubelet,
             provider,
+            freshness,
             authority,
             boot,
             config,
@@ -86,6 +93,7 @@ impl Controller {
         let mut driver_config = DriverConfig::default();
         driver_config.workers = workers;
         driver_config.policy = config.orphans.policy();
+        driver_config.offerings_interval = OFFERINGS;
         let driver = Kip::builder(provider)
             .identity(cluster.clone(), name.clone())
             .runtime(Arc::new(CellRuntime::new(Arc::new(authority)).with_boot(boot)))
@@ -104,7 +112,7 @@ impl Controller {
 
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        standing.acts(handle.clone());
+        standing.acts(handle.clone(), freshness);
         let until = shutdown.clone();
         tasks.spawn(async move {
             driver.run(until.cancelled_owned()).await;

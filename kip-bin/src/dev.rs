@@ -235,6 +235,7 @@ impl Session<'_> {
             client,
             kubelet,
             provider: Arc::new(self.cloud.clone()),
+            freshness: None,
             authority,
             boot: boot::options(self.config)?,
             config: self.config,

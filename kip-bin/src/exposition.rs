@@ -1,6 +1,7 @@
 //! The driver's counters as Prometheus metrics. Names and meanings are listed in `docs/operations.md`.
 
 use kip_core::driver::{BUCKETS, DriverMetrics, Durations, HeldBack, LaunchOutcome};
+use kip_core::model::NoticeKind;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -66,6 +67,13 @@ pub(crate) fn encode(
     encode_durations(&metrics.launch_to_running, running)?;
 
     encode_launches(metrics, encoder)?;
+
+    let help = "What the cloud announced about instances that run a pod";
+    let mut notices = family(encoder, "kip_instance_notices", help, MetricType::Counter)?;
+    for kind in NoticeKind::ALL {
+        let count = metrics.notices.get(&kind).copied().unwrap_or(0);
+        ConstCounter::new(count).encode(notices.encode_family(&[("kind", kind.as_str())])?)?;
+    }
 
     let gauges = [
         (
@@ -144,6 +152,11 @@ pub(crate) fn encode(
             "kip_launches_ambiguous",
             "Launch calls that ended without a clear answer",
             metrics.ambiguous_launches,
+        ),
+        (
+            "kip_sizing_advice",
+            "Pods that would cost at least 20 % less if they asked for at most 15 % less",
+            metrics.advised,
         ),
         (
             "kip_cells_adopted",

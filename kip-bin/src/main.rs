@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod asks;
 mod aws_environment;
 mod boot;
 mod catalogue;
@@ -11,7 +12,9 @@ mod controller;
 #[cfg(feature = "local")]
 mod dev;
 mod exposition;
+mod freshness;
 mod get;
+mod instance_data;
 mod legacy;
 mod logging;
 mod manifest;

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kip_core::driver::DriverHandle;
 
+use crate::freshness::Freshness;
+
 /// Whether this process acts for its node, and by which driver.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing(Arc<Mutex<State>>);
@@ -15,8 +17,8 @@ enum State {
     By,
     /// It leads, and starts.
     Starting,
-    /// It acts.
-    Acting(DriverHandle),
+    /// It acts by a driver, on what a cloud sells.
+    Acting(DriverHandle, Option<Freshness>),
 }
 
 impl Standing {
@@ -25,9 +27,9 @@ impl Standing {
         *self.locked() = State::Starting;
     }
 
-    /// It acts from now on by this driver.
-    pub(crate) fn acts(&self, driver: DriverHandle) {
-        *self.locked() = State::Acting(driver);
+    /// It acts from now on by this driver, on a list of offerings whose age may be known.
+    pub(crate) fn acts(&self, driver: DriverHandle, freshness: Option<Freshness>) {
+        *self.locked() = State::Acting(driver, freshness);
     }
 
     /// It does nothing any more; the driver is forgotten.
@@ -43,7 +45,15 @@ impl Standing {
     /// The driver it acts by.
     pub(crate) fn driver(&self) -> Option<DriverHandle> {
         match &*self.locked() {
-            State::Acting(driver) => Some(driver.clone()),
+            State::Acting(driver, _) => Some(driver.clone()),
+            State::By | State::Starting => None,
+        }
+    }
+
+    /// How fresh what the cloud sells is, where it acts and that is known.
+    pub(crate) fn freshness(&self) -> Option<Freshness> {
+        match &*self.locked() {
+            State::Acting(_, freshness) => freshness.clone(),
             State::By | State::Starting => None,
         }
     }
@@ -53,7 +63,7 @@ impl Standing {
         let driver = match &*self.locked() {
             State::By => return Ok("ok: standing by\n"),
             State::Starting => return Err("waiting for the controller to start\n".to_owned()),
-            State::Acting(driver) => driver.clone(),
+            State::Acting(driver, _) => driver.clone(),
         };
         let waiting = [
             ("recovery of what was there", driver.is_recovered()),

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kip_core::model::Offering;
 use kip_core::provider::CloudProvider;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config as ClientConfig};
@@ -13,6 +12,9 @@ use kube::{Client, Config as ClientConfig};
 #[cfg(any(feature = "local", feature = "aws"))]
 use crate::config::Cloud;
 use crate::config::Config;
+use crate::freshness::Freshness;
+#[cfg(feature = "aws")]
+use crate::freshness::Part;
 
 /// Threads that run tasks. The work is waiting, so two are enough, and each costs memory.
 const WORKERS: usize = 2;
@@ -35,43 +37,43 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     outcome
 }
 
-/// What the configured cloud offers, without launching anything.
+/// The cloud the configuration names, ready to launch, and how fresh what it sells is, where it tells.
 ///
 /// # Errors
-/// When the cloud cannot be asked.
-pub(crate) fn offerings(config: &Config) -> anyhow::Result<Vec<Offering>> {
+/// When it cannot work here: the message says what is missing and what to do.
+pub(crate) async fn provider(config: &Config) -> anyhow::Result<(Arc<dyn CloudProvider>, Option<Freshness>)> {
     match &config.cloud {
         #[cfg(feature = "local")]
-        Cloud::Local(local) => Ok(local.price_list()?),
+        Cloud::Local(local) => Ok((Arc::new(kip_local::LocalCloud::new(local.clone()).await?), None)),
         #[cfg(feature = "aws")]
         Cloud::Aws(aws) => {
-            let region = aws
-                .region()
-                .context("cloud.aws.region: is needed to know what is sold; write one such as us-east-1")?;
-            let catalogue = kip_aws::catalogue::Catalogue::seeded(region)?;
-            Ok(catalogue.snapshot().offerings().to_vec())
+            let settings = config.ec2(aws);
+            // Boxed: the future that opens EC2 is large, and awaited once.
+            let mut builder = kip_aws::AwsCloud::builder(settings);
+            if let Some(facts) = &aws.facts {
+                builder = builder.facts(facts.clone());
+            }
+            let opening = Box::pin(builder.open());
+            let cloud = opening.await?;
+            let freshness = aws_freshness(cloud.clone());
+            Ok((Arc::new(cloud), Some(freshness)))
         }
         other => anyhow::bail!("this build has no {} support", other.name()),
     }
 }
 
-/// The cloud the configuration names, ready to launch.
-///
-/// # Errors
-/// When it cannot work here: the message says what is missing and what to do.
-pub(crate) async fn provider(config: &Config) -> anyhow::Result<Arc<dyn CloudProvider>> {
-    match &config.cloud {
-        #[cfg(feature = "local")]
-        Cloud::Local(local) => Ok(Arc::new(kip_local::LocalCloud::new(local.clone()).await?)),
-        #[cfg(feature = "aws")]
-        Cloud::Aws(aws) => {
-            let settings = config.ec2(aws);
-            // Boxed: the future that opens EC2 is large, and awaited once.
-            let opening = Box::pin(kip_aws::AwsCloud::builder(settings).open());
-            Ok(Arc::new(opening.await?))
-        }
-        other => anyhow::bail!("this build has no {} support", other.name()),
-    }
+#[cfg(feature = "aws")]
+fn aws_freshness(cloud: kip_aws::AwsCloud) -> Freshness {
+    Freshness::new(move |now| {
+        let parts = cloud.catalogue_parts().into_iter();
+        parts
+            .map(|state| Part {
+                name: state.part.as_str(),
+                age: state.stamp.age_seconds(now),
+                failures: state.failures,
+            })
+            .collect()
+    })
 }
 
 /// A client of the cluster, and the address of its API server.

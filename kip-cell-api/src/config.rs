@@ -42,6 +42,41 @@ pub struct BootConfig {
     /// Parent cgroup for the pod, empty for the runtime's default.
     #[serde(default)]
     pub cgroup_parent: String,
+    /// The cloud's metadata service, in which it announces what it will do to the instance. None: nothing is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<MetadataService>,
+}
+
+/// A cloud's metadata service, as an instance reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetadataService {
+    /// What is spoken there.
+    pub kind: MetadataKind,
+    /// Its URL without a path, such as `http://169.254.169.254`. Only plain HTTP, as clouds have it.
+    pub endpoint: String,
+}
+
+impl MetadataService {
+    /// EC2's, at the address every instance finds it. Source: "Access instance metadata for an EC2 instance", Amazon EC2 User Guide.
+    pub fn ec2() -> Self {
+        Self {
+            kind: MetadataKind::Ec2,
+            endpoint: "http://169.254.169.254".into(),
+        }
+    }
+}
+
+/// What a metadata service speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum MetadataKind {
+    /// EC2's, version 2: requests carry a token.
+    Ec2,
+    /// One that this version does not know: it is not asked.
+    #[serde(other)]
+    Unknown,
 }
 
 fn default_listen() -> String {
@@ -67,6 +102,7 @@ impl std::fmt::Debug for BootConfig {
             .field("runtime_socket", &self.runtime_socket)
             .field("state_dir", &self.state_dir)
             .field("cgroup_parent", &self.cgroup_parent)
+            .field("metadata", &self.metadata)
             .finish_non_exhaustive()
     }
 }

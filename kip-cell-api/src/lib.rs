@@ -4,7 +4,9 @@
 
 mod config;
 
-pub use config::{AGENT_PORT, BOOT_CONFIG_PATH, BOOT_CONFIG_VERSION, BootConfig};
+pub use config::{
+    AGENT_PORT, BOOT_CONFIG_PATH, BOOT_CONFIG_VERSION, BootConfig, MetadataKind, MetadataService,
+};
 
 /// Version 1 of the wire contract, generated from `proto/kip/cell/v1/cell.proto`.
 #[allow(

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use hyper_util::rt::TokioIo;
-use kip_cell::Agent;
 use kip_cell::cri::v1::runtime_service_client::RuntimeServiceClient;
 use kip_cell::cri::v1::{self, ContainerState};
+use kip_cell::{Agent, CredentialProviders};
 use kip_cell_api::BootConfig;
 use kip_cell_api::v1::cell_client::CellClient;
 use kip_cell_api::v1::{
@@ -174,7 +174,7 @@ async fn agent_pod(runtime: &mut Runtime, args: &Args, folder: &Path, run: usize
             .enable_all()
             .build()?;
         tokio.block_on(async {
-            let agent = Agent::bind(&config).await?;
+            let agent = Agent::bind(&config, CredentialProviders::default()).await?;
             ready
                 .send(agent.address())
                 .map_err(|_| anyhow::anyhow!("nobody waits for the agent"))?;
@@ -303,6 +303,7 @@ impl Certs {
             runtime_socket: socket.to_string_lossy().into_owned(),
             state_dir: state_dir.to_string_lossy().into_owned(),
             cgroup_parent: String::new(),
+            metadata: None,
         })
     }
 

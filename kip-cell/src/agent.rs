@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kip_cell_api::BootConfig;
 use kip_cell_api::v1::cell_server::CellServer;
+use kip_cell_api::{BootConfig, MetadataService};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::credentials::CredentialProviders;
 use crate::cri::{self, Runtime};
 use crate::host::Host;
 use crate::logs;
+use crate::metadata;
 use crate::reconcile::{Handle, Message, Reconciler, Setup};
 use crate::server::{CellService, TlsError, incoming, server_config};
 
@@ -65,14 +67,16 @@ pub struct Agent {
     runtime: Runtime,
     host: Host,
     cell: String,
+    metadata: Option<MetadataService>,
 }
 
 impl Agent {
-    /// Loads the stored state and binds the listening socket. The runtime need not answer yet.
+    /// Loads the stored state and binds the listening socket. The runtime need not answer yet. `providers` are asked for images that no
+    /// pull secret covers.
     ///
     /// # Errors
     /// Unusable certificates, a taken address, an unusable state folder.
-    pub async fn bind(config: &BootConfig) -> Result<Self, AgentError> {
+    pub async fn bind(config: &BootConfig, providers: CredentialProviders) -> Result<Self, AgentError> {
         let started_at = Timestamp::now();
         let tls = server_config(config)?;
         let listen_error = |source| AgentError::Listen {
@@ -89,6 +93,7 @@ impl Agent {
             state_dir: PathBuf::from(&config.state_dir),
             cgroup_parent: config.cgroup_parent.clone(),
             pod_uid: config.pod_uid.clone(),
+            providers,
         };
         let (reconciler, handle) =
             Reconciler::new(setup, started_at).map_err(|source| AgentError::State {
@@ -104,6 +109,7 @@ impl Agent {
             runtime,
             host,
             cell: config.cell.clone(),
+            metadata: config.metadata.clone(),
         })
     }
 
@@ -127,12 +133,14 @@ impl Agent {
             runtime,
             host,
             cell,
+            metadata,
         } = self;
         tracing::info!(%address, cell, boot_id = host.boot_id, "the agent listens");
         let messages = handle.messages.clone();
         let tasks = [
             tokio::spawn(reconciler.run()),
-            tokio::spawn(forward_runtime_events(runtime.clone(), messages)),
+            tokio::spawn(forward_runtime_events(runtime.clone(), messages.clone())),
+            tokio::spawn(forward_notices(metadata, messages)),
             tokio::spawn(logs::rotate(runtime.clone(), handle.view.clone())),
         ];
         let service = CellService::new(handle, runtime, host, cell);
@@ -159,6 +167,21 @@ async fn forward_runtime_events(runtime: Runtime, messages: mpsc::Sender<Message
     let forwarding = async {
         while let Some(event) = events.recv().await {
             if messages.send(Message::Runtime(event)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(watching, forwarding);
+}
+
+/// Tells the reconciler what the cloud announces about the instance, where there is a cloud to ask.
+async fn forward_notices(service: Option<MetadataService>, messages: mpsc::Sender<Message>) {
+    let Some(service) = service else { return };
+    let (sender, mut notices) = mpsc::channel(1);
+    let watching = metadata::watch(service, metadata::Pace::default(), sender);
+    let forwarding = async {
+        while let Some(notices) = notices.recv().await {
+            if messages.send(Message::Notices(notices)).await.is_err() {
                 return;
             }
         }

@@ -85,6 +85,11 @@ fn problems(config: &BootConfig) -> Vec<String> {
             problems.push(format!("{field}: {path:?} must be an absolute path"));
         }
     }
+    if let Some(metadata) = &config.metadata
+        && let Err(problem) = crate::metadata::check(&metadata.endpoint)
+    {
+        problems.push(format!("metadata.endpoint: {problem}"));
+    }
     for (field, pem) in [
         ("caPem", &config.ca_pem),
         ("certificatePem", &config.certificate_pem),
@@ -110,7 +115,8 @@ mod tests {
         std::fs::write(&path, "{\"version\": }").expect("write");
         assert!(matches!(load(&path), Err(BootError::Parse { .. })));
         let text = r#"{"version":9,"cell":"c","node":"n","podUid":"u","caPem":"","certificatePem":"x",
-            "privateKeyPem":"y","listen":"nowhere","stateDir":"relative","newField":1}"#;
+            "privateKeyPem":"y","listen":"nowhere","stateDir":"relative","newField":1,
+            "metadata":{"kind":"later","endpoint":"https://x/y"}}"#;
         std::fs::write(&path, text).expect("write");
         let error = load(&path).expect_err("invalid").to_string();
         for field in [
@@ -119,6 +125,7 @@ mod tests {
             "stateDir: \"relative\"",
             "caPem: ",
             "privateKeyPem: ",
+            "metadata.endpoint: ",
         ] {
             assert!(error.contains(field), "{field} not in {error}");
         }

@@ -10,9 +10,11 @@
 
 mod agent;
 mod boot;
+mod credentials;
 pub mod cri;
 mod host;
 mod logs;
+mod metadata;
 mod pod;
 mod probes;
 mod reconcile;
@@ -24,6 +26,7 @@ mod volumes;
 
 pub use agent::{Agent, AgentError};
 pub use boot::{BootError, load as load_boot_config};
+pub use credentials::{CREDENTIAL_PROVIDER_BIN_DIR, CREDENTIAL_PROVIDER_CONFIG_PATH, CredentialProviders};
 pub use server::TlsError;
 
 /// An error and its causes in one line, for logs and answers.

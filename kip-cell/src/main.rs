@@ -41,7 +41,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let config = load_boot_config(&args.config_path())?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let agent = Agent::bind(&config).await?;
+    let agent = Agent::bind(&config, args.credential_providers()).await?;
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -1,12 +1,154 @@
-//! Interruption notices that did not arrive.
+//! Interruption notices: those that come from the agent, those that come twice, and those that did not arrive.
 
 use std::time::Duration;
 
-use kip_core::ids::InstanceId;
+use kip_core::driver::DriverHandle;
+use kip_core::ids::{InstanceId, PodUid};
 use kip_core::machine::Phase;
-use kip_core::model::{CapacityType, PodPhase};
-use kip_core::provider::CloudProvider as _;
+use kip_core::model::{CapacityType, InstanceNotice, NoticeKind, PodPhase};
+use kip_core::provider::{CloudProvider as _, InterruptionNotice};
 use kip_testkit::{World, samples};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A world in which a pod runs, and the instance it runs on.
+async fn running(restartable: bool) -> (World, DriverHandle, PodUid, InstanceId) {
+    let mut world = World::new();
+    let handle = world.start().expect("starts");
+    let demand = samples::demand("web");
+    let pod = if restartable {
+        world.source.run(demand)
+    } else {
+        world.source.run_once(demand)
+    };
+    assert!(world.wait_until(SOON, || runs(&world, &pod, None)).await);
+    let instance = world.cloud.instances()[0].id.clone();
+    (world, handle, pod, instance)
+}
+
+/// Whether the pod runs, and not on this instance.
+fn runs(world: &World, pod: &PodUid, not_on: Option<&InstanceId>) -> bool {
+    let report = world.source.report(pod);
+    report.is_some_and(|report| {
+        report.phase == PodPhase::Running && report.instance.is_some() && report.instance.as_ref() != not_on
+    })
+}
+
+fn notice(world: &World, kind: NoticeKind, in_future: Duration) -> InstanceNotice {
+    InstanceNotice {
+        kind,
+        at: world.in_future(in_future),
+        reason: "the cloud says so".into(),
+    }
+}
+
+fn told(world: &World, pod: &PodUid, reason: &str) -> usize {
+    let notices = world.source.notices(pod);
+    notices.iter().filter(|notice| notice.reason == reason).count()
+}
+
+fn counted(handle: &DriverHandle, kind: NoticeKind) -> u64 {
+    handle.metrics().notices.get(&kind).copied().unwrap_or(0)
+}
+
+/// Where no queue is set up the agent is the only one who hears of it.
+#[tokio::test(start_paused = true)]
+async fn a_notice_only_the_agent_hears_moves_the_pod_before_the_deadline() {
+    let (world, handle, pod, instance) = running(true).await;
+    let notice = notice(&world, NoticeKind::Interruption, Duration::from_secs(120));
+    let deadline = notice.at;
+    world.runtime.announce(&instance, vec![notice]);
+    let moved = world.wait_until(Duration::from_secs(120), || runs(&world, &pod, Some(&instance)));
+    assert!(moved.await, "{:?}", world.source.report(&pod));
+    assert!(world.clock.now() < deadline);
+    assert_eq!(counted(&handle, NoticeKind::Interruption), 1);
+    assert_eq!(world.runtime.doubled(), []);
+}
+
+/// Agent and queue both tell: a second replacement would be a second instance paid for nothing.
+#[tokio::test(start_paused = true)]
+async fn a_notice_that_comes_by_agent_and_by_queue_replaces_once() {
+    let (world, handle, pod, instance) = running(true).await;
+    let notice = notice(&world, NoticeKind::Interruption, Duration::from_secs(120));
+    world.runtime.announce(&instance, vec![notice.clone()]);
+    for _ in 0..3 {
+        world.cloud.interrupt(&instance, notice.at, "spot");
+    }
+    let moved = world.wait_until(Duration::from_secs(60), || runs(&world, &pod, Some(&instance)));
+    assert!(moved.await, "{:?}", world.source.report(&pod));
+    world.cloud.interrupt(&instance, notice.at, "spot");
+    let calm = world.wait_until(Duration::from_secs(60), || world.cloud.instances().len() == 1);
+    assert!(calm.await);
+    assert_eq!(world.cloud.ever_made(), 2);
+    assert_eq!(told(&world, &pod, "Interrupted"), 1);
+    assert_eq!(counted(&handle, NoticeKind::Interruption), 1);
+}
+
+/// EC2 announces maintenance weeks ahead.
+#[tokio::test(start_paused = true)]
+async fn a_maintenance_far_ahead_is_told_at_once_and_acted_on_when_it_is_near() {
+    let (world, handle, pod, instance) = running(true).await;
+    let maintenance = notice(&world, NoticeKind::Maintenance, Duration::from_secs(3600));
+    let begins = maintenance.at;
+    world.runtime.announce(&instance, vec![maintenance]);
+    let is_told = world.wait_until(SOON, || told(&world, &pod, "MaintenanceScheduled") == 1);
+    assert!(is_told.await);
+    let moved = world.wait_until(Duration::from_secs(2 * 3600), || {
+        runs(&world, &pod, Some(&instance))
+    });
+    assert!(moved.await, "{:?}", world.source.report(&pod));
+    let ahead = begins.duration_since(world.clock.now()).as_secs();
+    assert!((1..600).contains(&ahead), "{ahead} s before it begins");
+    assert_eq!(
+        told(&world, &pod, "MaintenanceScheduled"),
+        1,
+        "not with each report"
+    );
+    assert_eq!(counted(&handle, NoticeKind::Maintenance), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_maintenance_that_was_called_off_ends_nothing() {
+    let (world, _handle, pod, instance) = running(true).await;
+    let maintenance = notice(&world, NoticeKind::Maintenance, Duration::from_secs(3600));
+    world.runtime.announce(&instance, vec![maintenance]);
+    let is_told = world.wait_until(SOON, || told(&world, &pod, "MaintenanceScheduled") == 1);
+    assert!(is_told.await);
+    world.runtime.announce(&instance, Vec::new());
+    let moved = world.wait_until(Duration::from_secs(2 * 3600), || world.cloud.ever_made() > 1);
+    assert!(!moved.await, "{:?}", world.source.report(&pod));
+}
+
+/// A job that runs once may well be done before its instance is taken: it is left as long as may be.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_not_started_again_is_left_until_the_last_minutes() {
+    let (world, _handle, pod, instance) = running(false).await;
+    let maintenance = notice(&world, NoticeKind::Maintenance, Duration::from_secs(1800));
+    let begins = maintenance.at;
+    world.runtime.announce(&instance, vec![maintenance]);
+    let ended = world.wait_until(Duration::from_secs(3600), || {
+        let report = world.source.report(&pod);
+        report.is_some_and(|report| report.phase == PodPhase::Failed)
+    });
+    assert!(ended.await, "{:?}", world.source.report(&pod));
+    let ahead = begins.duration_since(world.clock.now()).as_secs();
+    assert!((1..=120).contains(&ahead), "{ahead} s before it begins");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recommendation_to_move_is_told_once_and_ends_nothing() {
+    let (world, handle, pod, instance) = running(true).await;
+    let rebalance = notice(&world, NoticeKind::Rebalance, Duration::ZERO);
+    let by_queue = InterruptionNotice::of_kind(NoticeKind::Rebalance, instance.clone(), rebalance.at, "move");
+    world.runtime.announce(&instance, vec![rebalance]);
+    world.cloud.announce(by_queue);
+    let is_told = world.wait_until(SOON, || told(&world, &pod, "RebalanceRecommended") == 1);
+    assert!(is_told.await);
+    let moved = world.wait_until(Duration::from_secs(600), || world.cloud.ever_made() > 1);
+    assert!(!moved.await, "{:?}", world.source.report(&pod));
+    assert_eq!(told(&world, &pod, "RebalanceRecommended"), 1);
+    assert_eq!(counted(&handle, NoticeKind::Rebalance), 1);
+}
 
 #[tokio::test(start_paused = true)]
 async fn an_instance_taken_back_while_its_notice_was_missed_is_replaced_as_if_it_had_been_told() {

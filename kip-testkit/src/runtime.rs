@@ -11,7 +11,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use kip_core::driver::Clock;
 use kip_core::ids::{CellName, InstanceId, PodUid};
-use kip_core::model::{InstancePhase, PodManifest, RuntimeReport};
+use kip_core::model::{InstanceNotice, InstancePhase, PodManifest, RuntimeReport};
 use kip_core::provider::{UserData, tags};
 use kip_core::runtime::{BootRequest, CellEndpoint, LogRequest, PodRuntime, PodStats, StreamKind, Upgrade};
 use kip_core::{Error, ErrorKind, Result};
@@ -87,6 +87,12 @@ impl FakeRuntime {
     /// Makes the host on an instance unreachable, or reachable again. What it runs runs on.
     pub fn set_silent(&self, instance: &InstanceId, silent: bool) {
         self.hosts().entry(instance.clone()).or_default().is_silent = silent;
+        self.0.changed.notify_waiters();
+    }
+
+    /// What the cloud tells on an instance itself from now on, in place of what it told before.
+    pub fn announce(&self, instance: &InstanceId, notices: Vec<InstanceNotice>) {
+        self.hosts().entry(instance.clone()).or_default().notices = notices;
         self.0.changed.notify_waiters();
     }
 

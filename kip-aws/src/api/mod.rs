@@ -1,5 +1,9 @@
 //! The few calls of EC2's API that Kip makes, without retries: whoever asks decides whether to ask again.
 
+pub(crate) mod catalogue;
+pub(crate) mod limit;
+pub(crate) mod prices;
+
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::Client;

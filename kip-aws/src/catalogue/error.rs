@@ -24,6 +24,12 @@ pub enum CatalogueError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file of the old Kip cannot be used.
+    #[error("the file of instance types {problem}")]
+    InstanceData {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The cloud answered with nothing where there must be something: what was known before stays.
     #[error("EC2 named no {part} for {region}; what was known before stays in use")]
     EmptyPart {
@@ -37,7 +43,9 @@ pub enum CatalogueError {
 impl From<CatalogueError> for Error {
     fn from(error: CatalogueError) -> Self {
         let kind = match &error {
-            CatalogueError::UnknownRegion { .. } => ErrorKind::ConfigInvalid,
+            CatalogueError::UnknownRegion { .. } | CatalogueError::InstanceData { .. } => {
+                ErrorKind::ConfigInvalid
+            }
             CatalogueError::BrokenSeed { .. } | CatalogueError::EmptyPart { .. } => ErrorKind::Unexpected,
         };
         let message = error.to_string();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kip_core::ids::{InstanceType, Zone};
 use kip_core::model::Price;
 
-use super::{CatalogueError, InstanceKind, Seed};
+use super::{CatalogueError, InstanceKind, LivePart, Seed};
 
 /// Where a part is from, and of when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub enum PriceSource {
     List,
     /// The public list of another region: which type is cheaper is nearly the same everywhere, the amounts are not.
     OtherRegion(String),
+    /// A file of the operator's.
+    File,
     /// The cloud.
     Live,
 }
@@ -117,6 +119,44 @@ impl Facts {
             on_demand_stamp: prices,
             spot_stamp: prices,
         })
+    }
+
+    /// What is compiled in about a region; of one that is newer than this program, all types at the prices of another region, and no zone that has
+    /// them: those must be asked for.
+    ///
+    /// # Errors
+    /// A broken seed.
+    pub fn seeded_or_new(region: &str) -> Result<Self, CatalogueError> {
+        match Self::seeded(region) {
+            Err(CatalogueError::UnknownRegion { .. }) => {}
+            known => return known,
+        }
+        let seed = Seed::get()?;
+        let named = |seeded: &super::SeededKind| (seeded.kind.name.clone(), seeded.kind.clone());
+        let priced = |seeded: &super::SeededKind| Some((seeded.kind.name.clone(), seeded.price?));
+        let (types, prices) = (Stamp::seed(seed.types_time()), Stamp::seed(seed.prices_time()));
+        Ok(Self {
+            region: region.to_owned(),
+            kinds: Arc::new(seed.kinds.iter().map(named).collect()),
+            zones: Arc::default(),
+            on_demand: Arc::new(seed.kinds.iter().filter_map(priced).collect()),
+            spot: None,
+            price_source: PriceSource::OtherRegion(seed.price_region.clone()),
+            kinds_stamp: types,
+            zones_stamp: types,
+            on_demand_stamp: prices,
+            spot_stamp: prices,
+        })
+    }
+
+    /// Of when a part is.
+    pub fn stamp(&self, part: LivePart) -> Stamp {
+        match part {
+            LivePart::Kinds => self.kinds_stamp,
+            LivePart::Zones => self.zones_stamp,
+            LivePart::OnDemandPrices => self.on_demand_stamp,
+            LivePart::SpotPrices => self.spot_stamp,
+        }
     }
 
     /// How many types are sold in some zone and have an on-demand price.

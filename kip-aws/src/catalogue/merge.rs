@@ -39,6 +39,9 @@ pub enum LivePart {
 }
 
 impl LivePart {
+    /// All parts.
+    pub const ALL: [Self; 4] = [Self::Kinds, Self::Zones, Self::OnDemandPrices, Self::SpotPrices];
+
     /// As a word of a metric's label.
     pub const fn as_str(self) -> &'static str {
         match self {

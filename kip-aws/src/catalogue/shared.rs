@@ -43,12 +43,7 @@ impl Snapshot {
 
     /// Of when a part is.
     pub fn stamp(&self, part: LivePart) -> Stamp {
-        match part {
-            LivePart::Kinds => self.facts.kinds_stamp,
-            LivePart::Zones => self.facts.zones_stamp,
-            LivePart::OnDemandPrices => self.facts.on_demand_stamp,
-            LivePart::SpotPrices => self.facts.spot_stamp,
-        }
+        self.facts.stamp(part)
     }
 }
 

@@ -238,3 +238,77 @@ async fn only_what_can_be_launched_is_offered() -> Result<()> {
     );
     Ok(())
 }
+
+/// Images are replaced and removed while Kip runs, which must not be the end of launching: neither for a pod that was on its way, nor later.
+#[tokio::test]
+async fn a_removed_image_strands_no_pod() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let mut config = ec2.config();
+    config.images.ids.clear();
+    config.images.filters = vec![("name".into(), vec!["kip-cell-*".into()])];
+    let cloud = ec2.open(config).await?;
+    ec2.fail("RunInstances", [Fault::LostCall]);
+    ensure!(cloud.launch(request("1")).await.is_err());
+    {
+        let mut state = ec2.state();
+        state.images.remove("ami-0amd");
+        state
+            .images
+            .insert("ami-1amd".into(), ("x86_64", "2026-02-01T00:00:00.000Z"));
+    }
+    let first = cloud.launch(request("1")).await?;
+    ensure!(
+        cloud.launch(request("1")).await?.id == first.id,
+        "a repeat is the same instance"
+    );
+    cloud.launch(request("2")).await?;
+    let images: Vec<_> = ec2
+        .calls("RunInstances")
+        .iter()
+        .filter_map(|call| call.get("ImageId").map(str::to_owned))
+        .collect();
+    ensure!(
+        images == ["ami-0amd", "ami-0amd", "ami-1amd", "ami-1amd", "ami-1amd"],
+        "{images:?}"
+    );
+    // Nothing in its place: the operator must do something, and nobody asks on and on.
+    ec2.state().images.remove("ami-1amd");
+    let before = ec2.calls("DescribeImages").len();
+    for token in ["3", "4", "5"] {
+        let error = cloud.launch(request(token)).await.unwrap_err();
+        ensure!(error.kind() == ErrorKind::ConfigInvalid, "{error:?}");
+        ensure!(error.to_string().contains("ami-1amd"), "{error}");
+    }
+    ensure!(ec2.calls("DescribeImages").len() <= before + 1);
+    Ok(())
+}
+
+/// A new image is what the next pods boot, without a restart.
+#[tokio::test]
+async fn a_newer_image_is_found_in_the_background() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let mut config = ec2.config();
+    config.images.ids.clear();
+    config.images.filters = vec![("name".into(), vec!["kip-cell-*".into()])];
+    config.image_interval = Duration::from_millis(10);
+    let cloud = ec2.open(config).await?;
+    cloud.launch(request("1")).await?;
+    ec2.state()
+        .images
+        .insert("ami-1amd".into(), ("x86_64", "2026-02-01T00:00:00.000Z"));
+    let booted = |i: usize| ec2.calls("RunInstances")[i].get("ImageId").map(str::to_owned);
+    ensure!(booted(0).as_deref() == Some("ami-0amd"));
+    for i in 1..1000 {
+        cloud.launch(request(&format!("next-{i}"))).await?;
+        if booted(i).as_deref() == Some("ami-1amd") {
+            let known = ec2.calls("RunInstances").len();
+            cloud.launch(request("1")).await?;
+            ensure!(
+                booted(known).as_deref() == Some("ami-0amd"),
+                "a repeat keeps its image"
+            );
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the newer image was never booted")
+}

@@ -2,9 +2,11 @@
 
 mod behaviour;
 mod calls;
+mod catalogue;
 mod conformance;
 mod driver;
 mod fake;
+mod interruption;
 mod moto;
 mod repeat;
 mod terminate;

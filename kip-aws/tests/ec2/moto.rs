@@ -2,10 +2,11 @@
 //!
 //! Moto never fails, ends instances at once, and ignores client tokens, so promises about those are kept to our own fake.
 
-mod server;
+pub(crate) mod server;
 
 use anyhow::{Result, ensure};
 use futures::TryStreamExt as _;
+use kip_aws::catalogue::{Facts, Live, LivePart, LiveSource, merge, offerings};
 use kip_aws::{AwsCloud, AwsConfig, AwsCredentials, PublicAddress};
 use kip_core::ErrorKind;
 use kip_core::ids::{InstanceId, LaunchToken};
@@ -15,7 +16,7 @@ use kip_core::provider::{CloudProvider as _, LaunchRequest, ListOptions, Offerin
 use crate::fake::offering;
 use server::Moto;
 
-fn config(moto: &Moto) -> AwsConfig {
+pub(crate) fn config(moto: &Moto) -> AwsConfig {
     let mut config = AwsConfig::default();
     config.region = Some("us-east-1".into());
     config.credentials = Some(AwsCredentials {
@@ -124,5 +125,73 @@ async fn what_is_unknown_or_wrong_is_told_apart() -> Result<()> {
         ensure!(error.kind() == ErrorKind::ConfigInvalid, "{error:?}");
         ensure!(error.to_string().contains(says), "{error:?}");
     }
+    Ok(())
+}
+
+/// Moto carries what EC2 itself answered about more than a thousand types; the seed was made of the same answers by other code.
+#[tokio::test]
+async fn a_region_s_types_and_zones_are_read_as_the_compiled_in_list_has_them() -> Result<()> {
+    let moto = Moto::start().await?;
+    let source = LiveSource::connect(&config(&moto)).await?;
+    let seeded = Facts::seeded("us-east-1")?;
+    let zones = source.fetch(LivePart::Zones).await?;
+    ensure!(zones.rejected == 0);
+    let Live::Zones(zones) = zones.live else {
+        anyhow::bail!("it was asked for zones");
+    };
+    let kinds = source.fetch(LivePart::Kinds).await?;
+    ensure!(kinds.rejected == 0);
+    let Live::Kinds(kinds) = kinds.live else {
+        anyhow::bail!("it was asked for types");
+    };
+    let mut compared = 0;
+    for kind in &kinds {
+        if let Some(known) = seeded.kinds.get(&kind.name) {
+            ensure!(kind == known, "{kind:?} is not {known:?}");
+            compared += 1;
+        }
+    }
+    ensure!(compared == seeded.kinds.len() && compared > 700, "{compared}");
+    for (zone, known) in seeded.zones.iter() {
+        let told = zones.get(zone).is_some_and(|told| known.is_subset(told));
+        ensure!(told, "{zone} lacks some");
+    }
+    Ok(())
+}
+
+/// Moto sells every spot instance for a thousandth of a cent.
+#[tokio::test]
+async fn spot_prices_of_next_to_nothing_choose_no_instance() -> Result<()> {
+    let moto = Moto::start().await?;
+    let source = LiveSource::connect(&config(&moto)).await?;
+    let fetched = source.fetch(LivePart::SpotPrices).await?;
+    ensure!(fetched.rejected == 0);
+    let facts = Facts::seeded("us-east-1")?;
+    let merged = merge(&facts, fetched.live, jiff::Timestamp::now())?;
+    let (before, after) = (offerings(&facts), offerings(&merged));
+    ensure!(before == after, "the estimates stay");
+    Ok(())
+}
+
+/// The public parameters of AWS name each architecture's newest image; a wrong name is told when Kip starts.
+#[tokio::test]
+async fn images_are_found_by_parameters_of_the_systems_manager() -> Result<()> {
+    const OF: &str = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default";
+    let moto = Moto::start().await?;
+    let mut config = config(&moto);
+    config.images.filters.clear();
+    config.images.ssm_parameters = vec![format!("{OF}-x86_64"), format!("{OF}-arm64")];
+    let cloud = AwsCloud::builder(config.clone()).open().await?;
+    let architectures = &cloud.info().capabilities.architectures;
+    ensure!(architectures.len() == 2, "{architectures:?}");
+    cloud.launch(request("t1", CapacityType::OnDemand)).await?;
+
+    config.images.ssm_parameters.push(format!("{OF}-riscv"));
+    let error = AwsCloud::builder(config).open().await.unwrap_err();
+    ensure!(error.kind() == ErrorKind::ConfigInvalid, "{error:?}");
+    ensure!(
+        error.to_string().contains(&format!("there is no {OF}-riscv")),
+        "{error}"
+    );
     Ok(())
 }

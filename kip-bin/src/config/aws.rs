@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::document::Section;
+use super::refresh::{self, Refresh};
 use super::show;
 
 /// `cloud.aws`.
@@ -28,6 +29,15 @@ pub(crate) struct Aws {
     pub(super) subnet_ids: Vec<String>,
     #[serde(rename = "endpointURL", skip_serializing_if = "Option::is_none")]
     pub(super) endpoint_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) interruption_queue: Option<String>,
+    #[serde(rename = "pricingEndpointURL", skip_serializing_if = "Option::is_none")]
+    pub(super) pricing_endpoint_url: Option<String>,
+    pub(super) refresh: Refresh,
+    /// An operator's own list of types and prices, which was not in the file; see [`crate::instance_data`].
+    #[cfg(feature = "aws")]
+    #[serde(skip)]
+    pub(crate) facts: Option<kip_aws::catalogue::Facts>,
 }
 
 /// Reads the section.
@@ -52,6 +62,11 @@ pub(super) fn read(section: Section<'_>) -> Aws {
         subnet_id: section.text("subnetID"),
         subnet_ids: section.texts("subnetIDs"),
         endpoint_url: section.text("endpointURL"),
+        interruption_queue: section.text("interruptionQueue"),
+        pricing_endpoint_url: section.text("pricingEndpointURL"),
+        refresh: refresh::read(section.section("refresh")),
+        #[cfg(feature = "aws")]
+        facts: None,
     };
     for (present, other, absent) in [
         ("accessKeyID", "secretAccessKey", aws.secret_access_key.is_none()),
@@ -85,6 +100,8 @@ pub(super) use ec2::check;
 
 #[cfg(feature = "aws")]
 mod ec2 {
+    use std::time::Duration;
+
     use kip_aws::{AwsConfig, AwsCredentials, CpuCredits, ImageSpec, PublicAddress};
 
     use super::Aws;
@@ -92,9 +109,11 @@ mod ec2 {
     use crate::config::{Cells, Config, Credits};
 
     /// Where a user writes what is a field of [`AwsConfig`].
-    const PATHS: [(&str, &str); 5] = [
+    const PATHS: [(&str, &str); 7] = [
         ("images", "cells.bootImageSpec"),
         ("endpoint_url", "cloud.aws.endpointURL"),
+        ("interruption_queue", "cloud.aws.interruptionQueue"),
+        ("pricing_endpoint_url", "cloud.aws.pricingEndpointURL"),
         ("vpc_id", "cloud.aws.vpcID"),
         ("subnet_ids", "cloud.aws.subnetIDs"),
         ("security_group_ids", "cells.extraSecurityGroups"),
@@ -168,6 +187,15 @@ mod ec2 {
                 _ => None,
             };
             config.endpoint_url.clone_from(&self.endpoint_url);
+            config.interruption_queue.clone_from(&self.interruption_queue);
+            config.pricing_endpoint_url.clone_from(&self.pricing_endpoint_url);
+            config.refresh.types = self.refresh.types;
+            config.refresh.on_demand = self.refresh.on_demand_prices;
+            config.refresh.spot = self.refresh.spot_prices;
+            if self.facts.is_some() {
+                config.refresh.types = Duration::ZERO;
+                config.refresh.on_demand = Duration::ZERO;
+            }
             config.vpc_id.clone_from(&self.vpc_id);
             config.subnet_ids = self.subnet_id.iter().chain(&self.subnet_ids).cloned().collect();
             // A specification that cannot be read was refused when the file was.
@@ -249,7 +277,7 @@ cells:
     fn every_mistake_is_told_where_it_was_written() {
         let found = problems(
             "
-cloud: {aws: {region: moon, accessKeyID: a, vpcID: x, subnetIDs: [y], endpointURL: z, insecureTLSSkipVerify: true}}
+cloud: {aws: {region: moon, accessKeyID: a, vpcID: x, subnetIDs: [y], endpointURL: z, interruptionQueue: a b, insecureTLSSkipVerify: true}}
 cells: {bootImageSpec: {imageIDs: ami-1}, extraSecurityGroups: [default]}
 ",
         );
@@ -260,6 +288,7 @@ cells: {bootImageSpec: {imageIDs: ami-1}, extraSecurityGroups: [default]}
             "cloud.aws.vpcID:",
             "cloud.aws.subnetIDs:",
             "cloud.aws.endpointURL:",
+            "cloud.aws.interruptionQueue:",
             "cells.extraSecurityGroups:",
         ] {
             assert!(

@@ -10,6 +10,7 @@ mod cloud;
 mod document;
 mod kubelet;
 mod problem;
+mod refresh;
 mod show;
 mod sizing;
 
@@ -22,6 +23,8 @@ use anyhow::Context as _;
 use serde::{Deserialize as _, Serialize};
 use serde_norway::Value;
 
+#[cfg(feature = "aws")]
+pub(crate) use aws::Aws;
 pub(crate) use cells::Cells;
 pub(crate) use cloud::{Cloud, Local};
 pub(crate) use kubelet::Kubelet;

@@ -65,8 +65,17 @@ pub(crate) fn credentials(image: &str, secrets: &[PullSecret]) -> Option<AuthCon
     })
 }
 
+/// An image's repository with its registry and without tag or digest: `docker.io/library/busybox` for `busybox:1.35`.
+pub(crate) fn repository(image: &str) -> String {
+    let name = image.split('@').next().unwrap_or(image);
+    match split_registry(split_tag(name).0) {
+        (DEFAULT_REGISTRY, path) if !path.contains('/') => format!("{DEFAULT_REGISTRY}/library/{path}"),
+        (registry, path) => format!("{registry}/{path}"),
+    }
+}
+
 /// A key of `.dockerconfigjson` without scheme and API path; Docker Hub's historic names become its own.
-fn normalized(registry: &str) -> String {
+pub(crate) fn normalized(registry: &str) -> String {
     let bare = registry
         .trim_start_matches("https://")
         .trim_start_matches("http://")
@@ -135,6 +144,19 @@ mod tests {
             assert!(check(bad).is_err(), "{bad}");
         }
         assert!(check("Nginx").expect_err("upper").contains("must be lowercase"));
+    }
+
+    #[test]
+    fn repositories_are_named_as_the_kubelet_names_them() {
+        for (image, name) in [
+            ("busybox", "docker.io/library/busybox"),
+            ("team/app:1", "docker.io/team/app"),
+            ("docker.io/busybox", "docker.io/library/busybox"),
+            ("localhost:5000/a/b:2", "localhost:5000/a/b"),
+            ("r.io/a@sha256:12", "r.io/a"),
+        ] {
+            assert_eq!(repository(image), name, "{image}");
+        }
     }
 
     #[test]

@@ -29,6 +29,10 @@ impl Reconciler {
                 self.events
                     .normal(now, &container, "Pulling", format!("Pulling image \"{image}\""));
             }
+            Message::NoCredentials { container, problem } => {
+                self.events
+                    .warning(now, &container, "FailedImageCredentialProvider", problem);
+            }
             Message::Created { container } => {
                 self.events.normal(
                     now,
@@ -50,6 +54,7 @@ impl Reconciler {
                 self.mem.busy.remove(&op);
                 self.done(done, now);
             }
+            Message::Notices(notices) => self.notices = notices,
             Message::Probe(report) => self.probed(report, now),
             Message::Saved { version, result } => self.saved(version, result),
         }

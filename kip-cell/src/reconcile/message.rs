@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kip_cell_api::v1::Pod;
+use kip_cell_api::v1::{InstanceNotice, Pod};
 use tokio::sync::oneshot;
 
 use crate::cri::{CallError, RuntimeEvent};
@@ -55,6 +55,11 @@ pub(crate) enum Message {
         container: String,
         image: String,
     },
+    /// A credential provider could not tell the login for a container's image.
+    NoCredentials {
+        container: String,
+        problem: String,
+    },
     Created {
         container: String,
     },
@@ -64,6 +69,8 @@ pub(crate) enum Message {
     },
     Done(Op, Done),
     Probe(Report),
+    /// All that the cloud announces about the instance now.
+    Notices(Vec<InstanceNotice>),
     /// A record was written in the background.
     Saved {
         version: u64,

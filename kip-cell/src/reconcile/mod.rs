@@ -23,13 +23,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use kip_cell_api::v1::{Pod, StatusSnapshot};
+use kip_cell_api::v1::{InstanceNotice, Pod, StatusSnapshot};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 pub(crate) use message::{Message, Refusal};
 
+use crate::credentials::CredentialProviders;
 use crate::cri::Runtime;
 use crate::host::Host;
 use crate::pod::decide::{Plan, decide};
@@ -74,6 +75,8 @@ pub(crate) struct Setup {
     pub(crate) cgroup_parent: String,
     /// The only pod the agent takes; empty: any.
     pub(crate) pod_uid: String,
+    /// Who gives logins for images that no pull secret covers.
+    pub(crate) providers: CredentialProviders,
 }
 
 /// The desired pod and all that hangs on it.
@@ -113,6 +116,8 @@ pub(crate) struct Reconciler {
     work: HashMap<Op, AbortHandle>,
     deadlines: HashMap<String, watch::Sender<Timestamp>>,
     probes: BTreeMap<(String, probes::Kind), AbortHandle>,
+    /// What the cloud announces about the instance.
+    notices: Vec<InstanceNotice>,
     publisher: Publisher,
     saved: Saved,
     released: bool,
@@ -165,6 +170,7 @@ impl Reconciler {
             work: HashMap::new(),
             deadlines: HashMap::new(),
             probes: BTreeMap::new(),
+            notices: Vec::new(),
             publisher,
             refused: record.refused.iter().cloned().collect(),
             saved: Saved::loaded(record),
@@ -250,6 +256,7 @@ impl Reconciler {
             folders: held.folders.clone(),
             pod: held.pod.clone(),
             messages: self.messages.clone(),
+            providers: self.setup.providers.clone(),
         })
     }
 

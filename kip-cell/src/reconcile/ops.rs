@@ -8,7 +8,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::message::{Done, Message};
 use super::observe;
+use crate::credentials::CredentialProviders;
 use crate::cri::Runtime;
+use crate::cri::v1::AuthConfig;
 use crate::pod::model::{Image, Phase, Run, Sandbox};
 use crate::pod::{image, spec};
 use crate::probes;
@@ -22,6 +24,7 @@ pub(super) struct Context {
     pub(super) folders: Folders,
     pub(super) pod: std::sync::Arc<Pod>,
     pub(super) messages: mpsc::Sender<Message>,
+    pub(super) providers: CredentialProviders,
 }
 
 impl Context {
@@ -117,7 +120,10 @@ async fn fetch(
             })
             .await;
         let began = tokio::time::Instant::now();
-        let auth = image::credentials(wanted, &context.pod.pull_secrets);
+        let auth = match image::credentials(wanted, &context.pod.pull_secrets) {
+            Some(auth) => Some(auth),
+            None => login(context, container).await,
+        };
         let result = context
             .runtime
             .pull_image(wanted, auth, context.sandbox_config(0))
@@ -143,6 +149,17 @@ async fn fetch(
         },
         pulled,
     ))
+}
+
+/// What the cell's own credential providers know about a container's image. Without a login the pull is tried all the same: the image may
+/// be public.
+async fn login(context: &Context, container: &Container) -> Option<AuthConfig> {
+    let found = context.providers.find(&container.image).await;
+    for problem in found.problems {
+        let container = container.name.clone();
+        context.tell(Message::NoCredentials { container, problem }).await;
+    }
+    found.auth
 }
 
 /// One start of a container.

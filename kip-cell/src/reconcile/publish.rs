@@ -119,6 +119,7 @@ impl Reconciler {
             marks: self.publisher.marks(),
             events: self.events.list(),
             sandbox_error: self.sandbox_error(),
+            notices: self.notices.clone(),
             ..Default::default()
         };
         let Some(held) = &self.held else { return snapshot };

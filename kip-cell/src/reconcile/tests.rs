@@ -11,6 +11,7 @@ use kip_cell_api::v1::{Pod, PullSecret, StatusSnapshot};
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
+use crate::credentials::tests::{answering, providers};
 use crate::cri;
 use crate::pod::fixtures;
 use fake::{Call, Fake};
@@ -28,6 +29,10 @@ impl Bench {
     }
 
     fn start_for(folder: &Path, socket: &Path, pod_uid: &str) -> Self {
+        Self::start_with(folder, socket, pod_uid, CredentialProviders::default())
+    }
+
+    fn start_with(folder: &Path, socket: &Path, pod_uid: &str, providers: CredentialProviders) -> Self {
         let runtime = Runtime::new(socket);
         let setup = Setup {
             runtime: runtime.clone(),
@@ -35,6 +40,7 @@ impl Bench {
             state_dir: folder.join("state"),
             cgroup_parent: String::new(),
             pod_uid: pod_uid.into(),
+            providers,
         };
         let (reconciler, handle) = Reconciler::new(setup, Timestamp::now()).expect("state");
         let messages = handle.messages.clone();
@@ -196,6 +202,58 @@ async fn create_error_is_shown_and_cleared_by_an_update() {
         (status.containers[0].restart_count, status.observed_generation),
         (0, 2)
     );
+}
+
+/// A private image in the cloud's own registry needs no secret: the cell's role is the login. What fails at it is told, and the image pulled
+/// without, as it may be public.
+#[tokio::test]
+async fn an_image_that_no_secret_covers_is_pulled_with_the_cells_own_login() {
+    let folder = tempfile::tempdir().expect("folder");
+    let socket = folder.path().join("cri.sock");
+    let fake = Fake::serve(&socket);
+    fake.forget_images();
+    let plugins = [
+        (
+            "ecr",
+            "*.dkr.ecr.*.amazonaws.com",
+            answering(folder.path(), "*.dkr.ecr.*.amazonaws.com", "AWS"),
+        ),
+        (
+            "broken",
+            "public.example.com",
+            "echo no role >&2; exit 1".to_owned(),
+        ),
+    ];
+    let providers = providers(folder.path(), &plugins);
+    let bench = Bench::start_with(folder.path(), &socket, "", providers);
+    let mut pod = fixtures::pod("Always", &["own", "secret", "public"]);
+    pod.containers[0].image = "1.dkr.ecr.us-east-1.amazonaws.com/app:1".into();
+    pod.containers[1].image = "2.dkr.ecr.us-east-1.amazonaws.com/app:1".into();
+    pod.containers[2].image = "public.example.com/app:1".into();
+    pod.pull_secrets = vec![PullSecret {
+        registry: "2.dkr.ecr.us-east-1.amazonaws.com".into(),
+        username: "secret".into(),
+        ..Default::default()
+    }];
+    bench.deploy(&pod).await.expect("deploy");
+    let all_run = |status: &StatusSnapshot| {
+        status.containers.len() == 3
+            && status.containers.iter().all(|container| {
+                let state = container.state.clone().and_then(|state| state.state);
+                matches!(state, Some(State::Running(_)))
+            })
+    };
+    let status = bench.wait("all run", all_run).await;
+    let mut users = fake.pull_users();
+    users.sort();
+    assert_eq!(users, ["", "AWS", "secret"]);
+    let told: Vec<_> = status
+        .events
+        .iter()
+        .filter(|event| event.reason == "FailedImageCredentialProvider")
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].warning && told[0].message.contains("no role"), "{told:?}");
 }
 
 /// A private image is pulled with the pod's own secret, and the result is used by its id.

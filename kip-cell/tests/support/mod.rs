@@ -6,6 +6,7 @@
 
 mod certs;
 mod images;
+pub(crate) mod imds;
 
 use std::error::Error as _;
 use std::fs;
@@ -127,6 +128,7 @@ impl Cell {
             runtime_socket: root.join("containerd.sock").to_string_lossy().into_owned(),
             state_dir: root.join("agent").to_string_lossy().into_owned(),
             cgroup_parent: format!("/kip-test-{}", std::process::id()),
+            metadata: None,
         };
         let client = certs.client(&boot.listen);
         let mut cell = Self {

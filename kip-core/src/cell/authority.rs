@@ -143,6 +143,7 @@ impl CellAuthority {
             ca_pem: self.certificate_pem.clone(),
             certificate_pem,
             private_key_pem,
+            metadata: options.metadata.clone(),
             ..boot_defaults()?
         };
         user_data::user_data(&config, options)

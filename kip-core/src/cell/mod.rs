@@ -18,5 +18,6 @@ mod tests;
 
 pub use authority::CellAuthority;
 pub use cloud_init::CloudInit;
+pub use kip_cell_api::{MetadataKind, MetadataService};
 pub use runtime::CellRuntime;
 pub use user_data::{AgentDownload, BootOptions};

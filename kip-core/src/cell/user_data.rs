@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use kip_cell_api::{BOOT_CONFIG_PATH, BootConfig};
+use kip_cell_api::{BOOT_CONFIG_PATH, BootConfig, MetadataService};
 use serde::Serialize;
 
 use super::cloud_init::CloudInit;
@@ -21,6 +21,8 @@ pub struct BootOptions {
     pub agent: BTreeMap<Architecture, AgentDownload>,
     /// The operator's own cloud-init.
     pub cloud_init: Option<CloudInit>,
+    /// The cloud's metadata service, in which agents look for what the cloud announces about their instance. None: they do not look.
+    pub metadata: Option<MetadataService>,
 }
 
 /// An agent to be fetched at boot.

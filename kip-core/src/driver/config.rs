@@ -31,6 +31,11 @@ pub struct DriverConfig {
     pub sweep_interval: Duration,
     /// How careful the sweeps are.
     pub policy: Policy,
+    /// How long before a maintenance that ends what runs on an instance its pod is replaced: time to boot another. Default 10 minutes.
+    pub maintenance_lead: Duration,
+    /// The same for a pod that is not started again elsewhere: it is left alone for as long as may be, as it may end by itself. Default 2
+    /// minutes.
+    pub maintenance_last: Duration,
     /// How long a shutdown waits for launches under way to be recorded. Default 60 s.
     pub drain_timeout: Duration,
 }
@@ -48,6 +53,8 @@ impl Default for DriverConfig {
             offerings_min_interval: Duration::from_secs(15),
             sweep_interval: Duration::from_secs(30),
             policy: Policy::default(),
+            maintenance_lead: Duration::from_secs(600),
+            maintenance_last: Duration::from_secs(120),
             drain_timeout: Duration::from_secs(60),
         }
     }

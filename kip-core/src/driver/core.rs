@@ -1,6 +1,6 @@
 //! What all of the driver's tasks share: a state and an inbox per pod, and the loop that steps one pod.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +15,7 @@ use super::executor::Tasks;
 use super::governor::Governor;
 use super::launch_queue::LaunchQueue;
 use super::metrics::{Counters, DriverMetrics};
+use super::notices::Noticed;
 use super::queue::Queue;
 use super::source::{PodIntent, PodSource};
 use super::store::CellStore;
@@ -49,6 +50,8 @@ pub(super) struct Slot {
     pub(super) is_doubtful: bool,
     /// The tasks that follow agents, by attempt.
     pub(super) watches: BTreeMap<u32, AbortHandle>,
+    /// What the cloud announced about its instance and its user was told.
+    pub(super) noticed: BTreeSet<Noticed>,
     /// Whether a task publishes this pod's reports; it takes the newest until there is no newer one.
     pub(super) is_publishing: bool,
 }
@@ -64,6 +67,7 @@ impl Slot {
             heard_at: None,
             is_doubtful: false,
             watches: BTreeMap::new(),
+            noticed: BTreeSet::new(),
             is_publishing: false,
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::capacity::Outcome;
 use crate::error::{ErrorKind, Result};
 use crate::machine::Phase;
+use crate::model::NoticeKind;
 
 /// Upper bounds in seconds of the buckets that durations are counted in; one more bucket takes the rest.
 pub const BUCKETS: [f64; 12] = [
@@ -85,8 +86,12 @@ pub struct DriverMetrics {
     pub queue_depth: u64,
     /// `kip_launches_ambiguous_total`: launch calls that ended without a clear answer.
     pub ambiguous_launches: u64,
+    /// `kip_sizing_advice_total`: pods that would cost at least 20 % less if they asked for at most 15 % less.
+    pub advised: u64,
     /// `kip_cells_adopted_total`: cells taken over from a controller before this one.
     pub adopted: u64,
+    /// `kip_instance_notices_total{kind}`: what the cloud announced about instances that run a pod, each once whichever way it came.
+    pub notices: BTreeMap<NoticeKind, u64>,
 }
 
 impl DriverMetrics {
@@ -251,6 +256,14 @@ impl Counters {
 
     pub(super) fn adopted(&self, count: usize) {
         self.locked().adopted += count as u64;
+    }
+
+    pub(super) fn advised(&self) {
+        self.locked().advised += 1;
+    }
+
+    pub(super) fn notice(&self, kind: NoticeKind) {
+        *self.locked().notices.entry(kind).or_default() += 1;
     }
 
     pub(super) fn snapshot(&self) -> DriverMetrics {

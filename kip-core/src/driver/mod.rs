@@ -16,6 +16,7 @@ mod governor;
 mod handle;
 mod launch_queue;
 mod metrics;
+mod notices;
 mod persist;
 mod queue;
 mod recovery;

@@ -137,12 +137,7 @@ async fn heed_interruptions(core: Arc<Core>) {
             match notice {
                 Ok(notice) => {
                     repeat = Repeat::new(core.config.repeat);
-                    let event = Event::Interrupted {
-                        instance: notice.instance.clone(),
-                        deadline: notice.deadline,
-                        reason: notice.reason,
-                    };
-                    core.deliver_where(&event, |state| state.instance() == Some(&notice.instance));
+                    core.heed_feed(&notice);
                 }
                 Err(error) => {
                     repeat

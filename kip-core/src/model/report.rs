@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::CellMarks;
+use super::{CellMarks, InstanceNotice};
 use crate::ids::{CellName, InstanceId, OfferingId};
 
 /// Everything a host knows about its pod. Always complete, never a difference.
@@ -39,6 +39,9 @@ pub struct RuntimeReport {
     pub marks: StartMarks,
     /// What a user should see as events, newest 64; ids grow.
     pub events: Vec<AgentEvent>,
+    /// What the cloud announces about the instance now, as the host hears it.
+    #[serde(default)]
+    pub notices: Vec<InstanceNotice>,
 }
 
 /// When each step of the pod's start was reached, by the host's clock.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::error::Result;
 use crate::ids::InstanceId;
-use crate::model::{Architecture, CapacityType};
+use crate::model::{Architecture, CapacityType, InstanceNotice, NoticeKind};
 
 /// What a provider is called and what it can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,15 +63,30 @@ impl Default for Capabilities {
     }
 }
 
-/// Notice that an instance will be taken back.
+/// Notice that an instance will be taken back, or of something else that a cloud announces about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InterruptionNotice {
     /// Which instance.
     pub instance: InstanceId,
-    /// When it will be gone at the latest.
-    pub deadline: Timestamp,
-    /// The cloud's words.
-    pub reason: String,
+    /// What is announced, for when, and in which words.
+    pub notice: InstanceNotice,
+}
+
+impl InterruptionNotice {
+    /// Notice that an instance is taken back, and will be gone by this moment.
+    pub fn new(instance: InstanceId, deadline: Timestamp, reason: impl Into<String>) -> Self {
+        Self::of_kind(NoticeKind::Interruption, instance, deadline, reason)
+    }
+
+    /// Any notice; `at` as in [`InstanceNotice::at`].
+    pub fn of_kind(kind: NoticeKind, instance: InstanceId, at: Timestamp, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self {
+            instance,
+            notice: InstanceNotice { kind, at, reason },
+        }
+    }
 }
 
 /// Optional power: notices before an instance is taken back.

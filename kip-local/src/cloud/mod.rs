@@ -4,6 +4,7 @@ mod accept;
 mod faults;
 mod lifecycle;
 mod open;
+mod options;
 mod record;
 
 use std::collections::BTreeMap;
@@ -194,11 +195,12 @@ impl LocalCloud {
             .and_then(|notice| Timestamp::now().checked_add(notice).ok())
             .unwrap_or(Timestamp::MAX);
         // Nobody listening is no error.
-        let _ = self.0.notices.0.send(InterruptionNotice {
-            instance: id.clone(),
-            deadline,
-            reason: "the capacity is needed elsewhere".into(),
-        });
+        let reason = "the capacity is needed elsewhere";
+        let _ = self
+            .0
+            .notices
+            .0
+            .send(InterruptionNotice::new(id.clone(), deadline, reason));
         let (inner, id) = (Arc::clone(&self.0), id.clone());
         tokio::spawn(async move {
             tokio::time::sleep(notice).await;
@@ -284,6 +286,7 @@ impl CloudProvider for LocalCloud {
                     .with_context("offering", &request.offering),
             );
         }
+        options::check(&request.options)?;
         let length = request.user_data.as_bytes().len();
         if length > UserData::MAX_BYTES {
             let message = format!(

@@ -141,12 +141,13 @@ impl FakeCloud {
 
     /// Gives notice that an instance will be taken back.
     pub fn interrupt(&self, instance: &InstanceId, deadline: Timestamp, reason: &str) {
+        self.announce(InterruptionNotice::new(instance.clone(), deadline, reason));
+    }
+
+    /// Gives any notice.
+    pub fn announce(&self, notice: InterruptionNotice) {
         // Without a listener nobody hears it, as with a real cloud.
-        let _ = self.0.notices.send(InterruptionNotice {
-            instance: instance.clone(),
-            deadline,
-            reason: reason.into(),
-        });
+        let _ = self.0.notices.send(notice);
     }
 
     /// All instances that exist, whether `list` shows them or not.

@@ -1,18 +1,21 @@
 //! An EC2 of one region over real HTTP: stateful, and failing when told to, as the real one does without being told.
 
+mod json;
+mod market;
 mod state;
 mod wire;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::{Body, Bytes};
-use axum::extract::State as Extract;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{FromRequest as _, Request, State as Extract};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Form, Router};
 use futures::stream;
 
+pub use market::{Market, Size, Spot};
 pub use state::{Answer, Life, Machine, State};
 pub use wire::Params;
 
@@ -96,14 +99,23 @@ impl Drop for FakeEc2 {
     }
 }
 
-async fn answer(
-    Extract(shared): Extract<Arc<Shared>>,
-    headers: HeaderMap,
-    Form(pairs): Form<Vec<(String, String)>>,
-) -> Response {
-    let mut params = Params(pairs.into_iter().collect());
-    params.0.remove("Version");
-    let action = params.0.remove("Action").unwrap_or_default();
+async fn answer(Extract(shared): Extract<Arc<Shared>>, headers: HeaderMap, request: Request) -> Response {
+    let json_action = json::action(&headers);
+    let is_json = json_action.is_some();
+    let refusal = if is_json { json::refusal } else { refusal };
+    let (action, params) = match json_action {
+        Some(action) => {
+            let body = to_bytes(request.into_body(), usize::MAX).await;
+            (action, json::params(&body.unwrap_or_default()))
+        }
+        None => {
+            // What is no form has no action, and is refused for it.
+            let form = Form::<BTreeMap<String, String>>::from_request(request, &()).await;
+            let mut params = Params(form.map(|Form(pairs)| pairs).unwrap_or_default());
+            params.0.remove("Version");
+            (params.0.remove("Action").unwrap_or_default(), params)
+        }
+    };
     if let Some(refused) = stranger(&headers) {
         return refusal(
             refused,
@@ -128,15 +140,21 @@ async fn answer(
         Some(Ec2Fault::LostCall) => return broken(),
         _ => {}
     }
-    let answer = shared
-        .state
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .call(&action, &params);
+    let answer = {
+        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_json {
+            let answer = state.call_json(&action, &params);
+            answer.map(|value| json::answer(&value))
+        } else {
+            let answer = state.call(&action, &params);
+            answer
+                .map(|inner| ([("content-type", "text/xml")], wire::answer(&action, &inner)).into_response())
+        }
+    };
     match (fault, answer) {
         (Some(Ec2Fault::LostReply), _) => broken(),
         (Some(Ec2Fault::Silence), _) => std::future::pending().await,
-        (_, Ok(inner)) => ([("content-type", "text/xml")], wire::answer(&action, &inner)).into_response(),
+        (_, Ok(answer)) => answer,
         // No capacity comes with status 500, as from the real one.
         (_, Err((code, message))) => {
             let status = if code.starts_with("Insufficient") {

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use super::market::Market;
 use super::wire::{self, Params, element, set, wrap};
 
 /// An answer: the XML, or the code and sentence that refuse.
@@ -31,6 +34,8 @@ pub struct State {
     pub page: usize,
     /// By id.
     pub instances: BTreeMap<String, Machine>,
+    /// Sizes, zones and prices.
+    pub market: Market,
     /// Instances with termination protection: no call that names one ends any in its zone.
     pub protected: BTreeSet<String>,
     /// Instances that the caller may not terminate: no call that names one ends any.
@@ -95,6 +100,7 @@ impl Default for State {
             shutdown: Duration::ZERO,
             page: 1000,
             instances: BTreeMap::new(),
+            market: Market::default(),
             protected: BTreeSet::new(),
             denied: BTreeSet::new(),
             volumes: BTreeMap::new(),
@@ -113,11 +119,24 @@ impl State {
             "DescribeInstances" => self.describe(params),
             "DescribeSubnets" => self.describe_subnets(params),
             "DescribeImages" => self.describe_images(params),
-            _ => refuse(
-                "InvalidAction",
-                format!("The action {action} is not valid for this web service."),
-            ),
+            _ => self.market.call(action, params).unwrap_or_else(|| {
+                refuse(
+                    "InvalidAction",
+                    format!("The action {action} is not valid for this web service."),
+                )
+            }),
         }
+    }
+
+    /// Answers a call of a service beside EC2, which speak JSON.
+    ///
+    /// # Errors
+    /// Code and sentence that refuse it.
+    pub fn call_json(&mut self, action: &str, params: &Params) -> Result<Value, (String, String)> {
+        self.market.call_json(action, params).ok_or_else(|| {
+            let message = format!("The action {action} is not known.");
+            ("UnknownOperationException".to_owned(), message)
+        })
     }
 
     fn run(&mut self, params: &Params) -> Answer {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kip_core::ids::{InstanceId, PodUid};
-use kip_core::model::{ContainerReport, ContainerState, PodManifest, RuntimeReport, StartMarks, Termination};
+use kip_core::model::{
+    ContainerReport, ContainerState, InstanceNotice, PodManifest, RuntimeReport, StartMarks, Termination,
+};
 use kip_core::{Error, ErrorKind, Result};
 
 /// What a pod does once a host has it.
@@ -51,6 +53,8 @@ pub(super) struct Host {
     pub(super) starts: u32,
     pub(super) updates: u32,
     pub(super) grace: Option<Duration>,
+    /// What the cloud tells on the instance itself.
+    pub(super) notices: Vec<InstanceNotice>,
     held: Option<(PodManifest, Timestamp)>,
     stop_at: Option<Timestamp>,
     stop_reason: String,
@@ -123,6 +127,7 @@ impl Host {
     ) -> (RuntimeReport, Option<Duration>) {
         let mut report = RuntimeReport {
             boot_id: format!("boot-{id}"),
+            notices: self.notices.clone(),
             ..RuntimeReport::default()
         };
         let Some((manifest, deployed)) = &self.held else {

@@ -213,11 +213,12 @@ async fn happen(world: &Arc<World>, id: &InstanceId, harm: Harm) {
     if let Harm::Interrupt { notice_ms } = harm {
         world.note(&format!("cloud: {id} will be taken back in {notice_ms} ms"));
         // Without a listener nobody hears it, as with a real cloud.
-        let _ = world.notices.send(InterruptionNotice {
-            instance: id.clone(),
-            deadline: world.time(ms + notice_ms),
-            reason: "spot capacity is needed elsewhere".into(),
-        });
+        let reason = "spot capacity is needed elsewhere";
+        let _ = world.notices.send(InterruptionNotice::new(
+            id.clone(),
+            world.time(ms + notice_ms),
+            reason,
+        ));
         tokio::time::sleep(Duration::from_millis(notice_ms)).await;
         let ms = world.ms();
         let mut state = world.lock();

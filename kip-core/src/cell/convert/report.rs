@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use kip_cell_api::v1;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{AgentEvent, ContainerReport, ContainerState, RuntimeReport, StartMarks, Termination};
+use crate::model::{
+    AgentEvent, ContainerReport, ContainerState, InstanceNotice, NoticeKind, RuntimeReport, StartMarks,
+    Termination,
+};
 use crate::runtime::{ContainerStats, PodStats};
 
 /// The protobuf form of a moment.
@@ -73,7 +76,26 @@ pub(crate) fn report(from: v1::StatusSnapshot) -> Result<RuntimeReport> {
             running_at: moment("running_at", marks.running_at)?,
         },
         events: from.events.into_iter().map(event).collect::<Result<_>>()?,
+        notices: from
+            .notices
+            .into_iter()
+            .filter_map(|from| notice(from).transpose())
+            .collect::<Result<_>>()?,
     })
+}
+
+/// None for a kind that a newer agent tells and this version does not know.
+fn notice(from: v1::InstanceNotice) -> Result<Option<InstanceNotice>> {
+    let kind = match from.kind() {
+        v1::NoticeKind::Interruption => NoticeKind::Interruption,
+        v1::NoticeKind::Maintenance => NoticeKind::Maintenance,
+        v1::NoticeKind::LiveMaintenance => NoticeKind::LiveMaintenance,
+        v1::NoticeKind::Rebalance => NoticeKind::Rebalance,
+        v1::NoticeKind::Unspecified => return Ok(None),
+    };
+    let at = moment_required("notices.at", from.at)?;
+    let reason = from.reason;
+    Ok(Some(InstanceNotice { kind, at, reason }))
 }
 
 fn event(from: v1::AgentEvent) -> Result<AgentEvent> {

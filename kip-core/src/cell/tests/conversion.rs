@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use crate::cell::convert;
 use crate::model::{
-    AgentEvent, ContainerReport, ContainerState, PodManifest, RuntimeReport, StartMarks, Termination,
+    AgentEvent, ContainerReport, ContainerState, InstanceNotice, NoticeKind, PodManifest, RuntimeReport,
+    StartMarks, Termination,
 };
 
 /// Every field set to something of its own: what does not arrive changes what runs.
@@ -166,6 +167,7 @@ fn reports() -> impl Strategy<Value = RuntimeReport> {
         marks,
         flags,
         proptest::option::of("[a-z]{1,9}"),
+        proptest::collection::vec((notice_kinds(), moments(), words()), 0..3),
     )
         .prop_map(
             |(
@@ -178,6 +180,7 @@ fn reports() -> impl Strategy<Value = RuntimeReport> {
                 marks,
                 flags,
                 sandbox_error,
+                notices,
             )| RuntimeReport {
                 pod_uid: text.clone(),
                 observed_generation: generation,
@@ -208,8 +211,16 @@ fn reports() -> impl Strategy<Value = RuntimeReport> {
                         container: String::new(),
                     })
                     .collect(),
+                notices: notices
+                    .into_iter()
+                    .map(|(kind, at, reason)| InstanceNotice { kind, at, reason })
+                    .collect(),
             },
         )
+}
+
+fn notice_kinds() -> impl Strategy<Value = NoticeKind> {
+    proptest::sample::select(&NoticeKind::ALL[..])
 }
 
 fn wire_termination(from: &Termination) -> v1::ContainerState {
@@ -293,7 +304,36 @@ fn wire(from: &RuntimeReport) -> v1::StatusSnapshot {
                 container: event.container.clone(),
             })
             .collect(),
+        notices: from.notices.iter().map(wire_notice).collect(),
     }
+}
+
+fn wire_notice(from: &InstanceNotice) -> v1::InstanceNotice {
+    let kind = match from.kind {
+        NoticeKind::Interruption => v1::NoticeKind::Interruption,
+        NoticeKind::Maintenance => v1::NoticeKind::Maintenance,
+        NoticeKind::LiveMaintenance => v1::NoticeKind::LiveMaintenance,
+        NoticeKind::Rebalance => v1::NoticeKind::Rebalance,
+    };
+    v1::InstanceNotice {
+        kind: kind.into(),
+        at: Some(convert::timestamp(from.at)),
+        reason: from.reason.clone(),
+    }
+}
+
+/// A newer agent may tell what this controller cannot know yet; its report must count all the same.
+#[test]
+fn a_notice_of_an_unknown_kind_is_passed_over() {
+    let unknown = v1::InstanceNotice {
+        kind: 99,
+        ..Default::default()
+    };
+    let snapshot = v1::StatusSnapshot {
+        notices: vec![unknown],
+        ..Default::default()
+    };
+    assert_eq!(convert::report(snapshot).unwrap().notices, []);
 }
 
 proptest! {

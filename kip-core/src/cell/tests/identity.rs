@@ -95,6 +95,18 @@ fn a_damaged_authority_is_explained_without_showing_the_key() {
     assert_eq!(format!("{one:?}"), "CellAuthority { .. }");
 }
 
+/// An agent that is not told where to look hears of no interruption.
+#[test]
+fn a_cell_is_told_where_its_cloud_announces_what_it_will_do() {
+    let authority = authority();
+    let request = boot_request("aaaaaaaaaaaaaaaa");
+    let told = |options: &BootOptions| boot_config(&authority.user_data(&request, options).unwrap()).metadata;
+    let mut options = BootOptions::default();
+    assert_eq!(told(&options), None);
+    options.metadata = Some(crate::cell::MetadataService::ec2());
+    assert_eq!(told(&options), options.metadata);
+}
+
 #[test]
 fn a_name_that_is_no_dns_name_is_refused_before_anything_is_launched() {
     let runtime = crate::cell::CellRuntime::new(authority());

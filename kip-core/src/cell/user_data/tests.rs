@@ -50,6 +50,7 @@ fn the_agent_comes_before_the_users_part_and_kips_files_after_it() {
             (Architecture::Arm64, download("b")),
         ]),
         cloud_init: Some(CloudInit::parse(user.as_bytes(), "x").unwrap()),
+        ..BootOptions::default()
     };
     let parts = parts(&made(&options));
     let types: Vec<_> = parts.iter().map(|(kind, _)| kind.as_str()).collect();
