@@ -67,7 +67,7 @@ async fn calls_for(pods: usize) -> Result<(usize, usize)> {
         while !store.list().await?.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        kip_core::Result::Ok(())
+        Ok::<_, kip_core::Error>(())
     };
     tokio::time::timeout(PATIENCE, confirmed).await??;
     let runs = ec2.calls("RunInstances").len();
