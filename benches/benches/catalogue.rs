@@ -7,7 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use kip_aws::catalogue::{Facts, offerings};
 use kip_core::ids::Zone;
-use kip_core::model::{Architecture, Offering, PodDemand};
+use kip_core::model::{Architecture, Offering, Operator, PodDemand, Requirement};
 use kip_core::sizing::{Avoid, CheapestFit, InstanceSizer as _, SizingPolicy};
 
 const ZONES: [&str; 3] = ["us-east-1a", "us-east-1b", "us-east-1c"];
@@ -37,11 +37,11 @@ fn demands() -> Vec<PodDemand> {
         if demand.architectures.is_empty() {
             demand.architectures.insert(Architecture::Amd64);
         }
-        if demand.instance_type.is_some() {
+        if !demand.instance_types.is_empty() {
             // No single family need have more than this.
             let pattern =
                 (demand.cpu.0 <= 30_000).then(|| ["m5.*", "c6i.*", "r6a.*", "m7i*"][n % 4].to_owned());
-            demand.instance_type = pattern;
+            demand.instance_types = pattern.into_iter().collect();
             demand.architectures = [Architecture::Amd64].into();
         }
         if !demand.extended.is_empty() {
@@ -71,6 +71,33 @@ fn placement(c: &mut Criterion) {
 
     let mut next = demands.iter().cycle();
     c.bench_function("catalogue/one_placement_over_all_of_ec2", |b| {
+        b.iter(|| {
+            let choice = next
+                .next()
+                .map(|demand| sizer.size(black_box(demand), &avoid, now));
+            black_box(choice)
+        });
+    });
+
+    // What selects by labels is checked offering by offering.
+    let mut by_labels: Vec<PodDemand> = demands
+        .iter()
+        .filter(|demand| {
+            demand.instance_types.is_empty() && demand.extended.is_empty() && demand.cpu.0 <= 30_000
+        })
+        .cloned()
+        .collect();
+    for demand in &mut by_labels {
+        let category = Requirement::new(
+            "karpenter.k8s.aws/instance-category",
+            Operator::In,
+            ["c", "m", "r"],
+        );
+        let generation = Requirement::new("karpenter.k8s.aws/instance-generation", Operator::Gt, ["5"]);
+        demand.requirements = [[category, generation].into()].into();
+    }
+    let mut next = by_labels.iter().cycle();
+    c.bench_function("catalogue/one_placement_by_labels_over_all_of_ec2", |b| {
         b.iter(|| {
             let choice = next
                 .next()

@@ -74,7 +74,7 @@ pub fn demands() -> Vec<PodDemand> {
                 2 => drop(demand.zones.insert(Zone::new(format!("zone-{}", n % 3)))),
                 3 => drop(demand.capacity_types.insert(CapacityType::Spot)),
                 4 if cpu <= 30_000 => drop(demand.extended.insert("nvidia.com/gpu".to_owned(), 1)),
-                5 => demand.instance_type = Some(format!("f{}.*", 2 + n % 20 * 3)),
+                5 => demand.instance_types = [format!("f{}.*", 2 + n % 20 * 3)].into(),
                 _ => {}
             }
             demand

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use jiff::Timestamp;
 use kip_aws::catalogue::{Facts, classic_policy, offerings};
 use kip_core::ids::{InstanceType, OfferingId, PodRef, PodUid, Zone};
-use kip_core::model::{Architecture, Bytes, CapacityType, CpuMillis, Offering, PodDemand};
+use kip_core::model::{
+    Architecture, Bytes, CapacityType, CpuMillis, Offering, Operator, PodDemand, Requirement,
+};
 use kip_core::sizing::{Avoid, Burstable, CheapestFit, InstanceSizer as _, SizingPolicy};
 use proptest::prelude::*;
 
@@ -77,7 +79,7 @@ fn check(list: &[Offering], policy: &SizingPolicy, rows: &[Row]) {
         match asks {
             Asks::Nothing => {}
             Asks::Gpus(count) => drop(demand.extended.insert("nvidia.com/gpu".into(), *count)),
-            Asks::Type(pattern) => demand.instance_type = Some((*pattern).to_owned()),
+            Asks::Type(pattern) => demand.instance_types = [(*pattern).to_owned()].into(),
             Asks::Credits(burstable) => policy = policy.with_burstable(*burstable),
             Asks::Without(name) => {
                 for zone in ["a", "b", "c", "d", "e", "f"] {
@@ -174,8 +176,11 @@ fn arm_and_gpu_models_are_found_in_the_real_catalogue() {
     );
 
     let mut wants = demand(1.0, 1.0);
-    wants.instance_type = Some("c99.*".into());
-    assert_eq!(take(&wants), "no instance type on offer is called c99.*");
+    wants.instance_types = ["c99.*".to_owned()].into();
+    assert_eq!(
+        take(&wants),
+        "no instance type on offer is called c99.*; there are c9g.*, c9gd.*"
+    );
 }
 
 /// Two controllers see two lists in different orders, and must choose alike.
@@ -196,6 +201,81 @@ fn the_order_in_which_ec2_lists_its_types_does_not_matter() {
             other.size(&demand, &Avoid::none(), NOW)
         );
     }
+}
+
+/// Selectors written for Karpenter choose the same kinds of instances here.
+#[test]
+fn pods_select_instances_by_the_labels_karpenter_taught_them() {
+    use Operator::{DoesNotExist, Exists, Gt, In, Lt, NotIn};
+    let mut sizer = CheapestFit::new(SizingPolicy::default());
+    sizer.refresh(&list());
+    let mut wrong = Vec::new();
+    for (requirements, takes) in [
+        (vec![("family", In, &["m6i", "m6a"][..])], "m6a.large"),
+        (
+            vec![("category", In, &["r"]), ("generation", Gt, &["6"])],
+            "r7a.medium",
+        ),
+        (
+            vec![("size", In, &["2xlarge"]), ("category", In, &["c"])],
+            "c6a.2xlarge",
+        ),
+        (vec![("local-nvme", Gt, &["100"])], "c6id.large"),
+        (
+            vec![("local-nvme", Gt, &["1800"]), ("local-nvme", Lt, &["2000"])],
+            "i3.2xlarge",
+        ),
+        (
+            vec![("cpu", Gt, &["7"]), ("local-nvme", DoesNotExist, &[])],
+            "t3a.2xlarge",
+        ),
+        (vec![("memory", Gt, &["65536"])], "x2iedn.xlarge"),
+        (vec![("gpu-manufacturer", In, &["nvidia"])], "g4dn.xlarge"),
+        (
+            vec![("gpu-memory", Gt, &["20000"]), ("gpu-name", NotIn, &["l4"])],
+            "g5.xlarge",
+        ),
+        (vec![("accelerator-name", Exists, &[])], "inf1.xlarge"),
+        (
+            vec![
+                ("cpu-manufacturer", In, &["intel"]),
+                ("hypervisor", In, &["nitro"]),
+            ],
+            "t3.micro",
+        ),
+        (vec![("capability-flex", In, &["true"])], "c7i-flex.large"),
+    ] {
+        let mut demand = demand(0.5, 0.5);
+        let all = requirements
+            .iter()
+            .map(|(name, operator, values)| {
+                let key = format!("karpenter.k8s.aws/instance-{name}");
+                Requirement::new(key, *operator, values.iter().copied())
+            })
+            .collect();
+        demand.requirements = [all].into();
+        let taken = sizer.size(&demand, &Avoid::none(), NOW);
+        let taken = taken.map(|choice| choice.offering.id.instance_type.to_string());
+        if taken.as_deref() != Ok(takes) {
+            wrong.push((requirements, taken));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_dedicated_instance_is_of_a_type_that_can_be_one() {
+    let mut sizer = CheapestFit::new(SizingPolicy::default());
+    sizer.refresh(&list());
+    let mut demand = demand(0.5, 0.5);
+    demand.options.dedicated = true;
+    let taken = sizer
+        .size(&demand, &Avoid::none(), NOW)
+        .expect("T3 can be dedicated");
+    assert_eq!(taken.offering.id.instance_type.as_str(), "t3a.small");
+    demand.instance_types = ["t2.*".to_owned()].into();
+    let none = sizer.size(&demand, &Avoid::none(), NOW).expect_err("T2 cannot");
+    assert!(none.message.contains("cannot be dedicated"), "{none}");
 }
 
 /// Everything of us-east-1, indexed once.
@@ -238,7 +318,7 @@ fn any_demand() -> impl Strategy<Value = PodDemand> {
             if gpus > 0 {
                 demand.extended.insert("nvidia.com/gpu".into(), gpus);
             }
-            demand.instance_type = pattern.map(str::to_owned);
+            demand.instance_types.extend(pattern.map(str::to_owned));
             demand
         })
 }

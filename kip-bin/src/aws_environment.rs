@@ -17,6 +17,11 @@ pub(crate) struct AwsEnvironment {
 }
 
 impl AwsEnvironment {
+    /// The region it names.
+    pub(crate) fn region(&self) -> Option<&str> {
+        self.default_region.as_deref().or(self.region.as_deref())
+    }
+
     /// Where it contradicts the configuration or itself, each with what to do. Nothing where the cloud is another one.
     pub(crate) fn contradictions(&self, cloud: &Cloud) -> Vec<String> {
         let Cloud::Aws(aws) = cloud else { return Vec::new() };

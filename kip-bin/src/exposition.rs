@@ -149,6 +149,11 @@ pub(crate) fn encode(
             metrics.ambiguous_launches,
         ),
         (
+            "kip_sizing_advice",
+            "Pods that would cost at least 20 % less if they asked for at most 15 % less",
+            metrics.advised,
+        ),
+        (
             "kip_cells_adopted",
             "Cells taken over from a controller before this one",
             metrics.adopted,

@@ -1,6 +1,7 @@
 //! The command line of the old Kip: accepted, so that an existing deployment starts; what lost its meaning says what replaced it.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -16,7 +17,7 @@ pub(crate) struct Flags {
     #[arg(long, hide = true)]
     network_agent_kubeconfig: Option<String>,
     #[arg(long, hide = true)]
-    instance_data_path: Option<String>,
+    pub(crate) instance_data_path: Option<PathBuf>,
     #[arg(long, hide = true)]
     os: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = switch)]
@@ -69,12 +70,7 @@ impl Flags {
             .as_deref()
             .is_none_or(|os| os.eq_ignore_ascii_case("linux"));
         let mock = self.mock_cloud_api.as_deref().unwrap_or("false");
-        let refused: [Given; 3] = [
-            (
-                "--instance-data-path",
-                self.instance_data_path.is_some(),
-                "instances would be chosen by other prices than that file's; remove the flag to use the cloud's own",
-            ),
+        let refused: [Given; 2] = [
             ("--os", !is_linux, "cells run Linux; remove the flag"),
             (
                 "MOCK_CLOUD_API",
@@ -190,17 +186,67 @@ pub(crate) fn rewrite(args: impl IntoIterator<Item = OsString>) -> Vec<OsString>
         }
     }
     // The old command had no subcommands that take a configuration: `kip --provider-config FILE`.
-    let text = |arg: &OsString| arg.to_str().map(str::to_owned).unwrap_or_default();
-    let begins_with_flag = kept.get(1).is_some_and(|first| text(first).starts_with('-'));
-    let names_config = kept.iter().any(|arg| text(arg).starts_with("--provider-config"));
-    let names_command = kept
+    let starts = |arg: Option<&OsString>, with: &str| {
+        arg.and_then(|arg| arg.to_str())
+            .is_some_and(|arg| arg.starts_with(with))
+    };
+    let mut first = 1;
+    while let Some(flag) = ["--log-level", "--log-format"]
         .iter()
-        .any(|arg| ["run", "config", "size"].contains(&text(arg).as_str()));
-    if begins_with_flag && names_config && !names_command {
+        .find(|flag| starts(kept.get(first), flag))
+    {
+        first += if starts(kept.get(first), &format!("{flag}=")) {
+            1
+        } else {
+            2
+        };
+    }
+    let names_config = kept.iter().any(|arg| starts(Some(arg), "--provider-config"));
+    if names_config && starts(kept.get(first), "-") {
         kept.insert(1, "run".into());
     }
     if dropped {
         kept.push("--dropped-log-flags=true".into());
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(line: &str) -> String {
+        let args = rewrite(line.split(' ').map(OsString::from));
+        let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+        args.join(" ")
+    }
+
+    #[test]
+    fn the_old_command_starts_the_controller_and_a_new_one_is_left_alone() {
+        for (line, expected) in [
+            ("kip --provider-config x", "kip run --provider-config x"),
+            (
+                "kip --log-level debug --provider-config x",
+                "kip run --log-level debug --provider-config x",
+            ),
+            // The name of a command may be a value.
+            (
+                "kip --namespace dev --provider-config x",
+                "kip run --namespace dev --provider-config x",
+            ),
+            (
+                "kip --klog.v 5 --provider-config=x --klog.logtostderr",
+                "kip run --provider-config=x --dropped-log-flags=true",
+            ),
+            ("kip run --provider-config x", "kip run --provider-config x"),
+            (
+                "kip --log-format=json --log-level debug size --provider-config x",
+                "kip --log-format=json --log-level debug size --provider-config x",
+            ),
+            ("kip --help", "kip --help"),
+            ("kip", "kip"),
+        ] {
+            assert_eq!(rewritten(line), expected);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod asks;
 mod aws_environment;
 mod boot;
 mod catalogue;
@@ -13,6 +14,7 @@ mod dev;
 mod exposition;
 mod freshness;
 mod get;
+mod instance_data;
 mod legacy;
 mod logging;
 mod manifest;

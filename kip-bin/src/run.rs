@@ -19,7 +19,7 @@ use crate::office::{self, Office};
 use crate::signals::Signals;
 use crate::standing::Standing;
 use crate::wire::Connection;
-use crate::{boot, system, wire};
+use crate::{boot, instance_data, system, wire};
 
 /// What to do where the kubelet's certificate or key cannot be read.
 const SERVING: &str = "the certificate of the kubelet's endpoint cannot be used: check --kubelet-certificate and --kubelet-key \
@@ -34,10 +34,13 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     refuse(&args.legacy.problems())?;
-    let loaded = config::load(&args.provider_config)?;
+    let mut loaded = config::load(&args.provider_config)?;
     refuse(&args.aws.contradictions(&loaded.config.cloud))?;
     for warning in &loaded.warnings {
         tracing::warn!("{}: {warning}", args.provider_config.display());
+    }
+    if let Some(path) = &args.legacy.instance_data_path {
+        instance_data::apply(path, args.aws.region(), &mut loaded.config.cloud)?;
     }
     let boot = boot::options(&loaded.config)?;
     wire::block_on(serve(args, loaded.config, boot))

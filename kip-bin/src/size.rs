@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kip_core::kubelet::{PodsConfig, demand, usual_architectures};
+use kip_core::kubelet::{PodsConfig, demand, usual_architectures, warnings};
 use kip_core::model::{Bytes, Offering, PodDemand, Price};
 use kip_core::sizing::{Avoid, CheapestFit, CliffAdvice, InstanceSizer as _, Rejected};
 use serde_json::{Value, json};
 
 use crate::args::{SizeArgs, SizeOutput};
 use crate::config::{self, Config, Local};
-use crate::{catalogue, manifest, output};
+use crate::{asks, catalogue, manifest, output};
 
 /// What was found out about one pod.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ struct Answer {
     demand: Option<PodDemand>,
     outcome: Result<Offer, String>,
     rejected: Vec<Rejected>,
+    /// What of the pod has no effect.
+    warnings: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -31,6 +33,8 @@ struct Offer {
     /// What the instance has and why it costs what it does.
     why: String,
     advice: Option<CliffAdvice>,
+    /// The advice that was taken.
+    smaller: Option<CliffAdvice>,
 }
 
 /// Runs the command. The exit code is 1 when a pod gets nothing.
@@ -90,6 +94,7 @@ pub(crate) fn run(args: &SizeArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn answer(sizer: &CheapestFit, name: String, pod: &Pod, basis: &PodsConfig) -> Answer {
+    let warnings = warnings(pod);
     let demand = match demand(pod, basis) {
         Ok(demand) => demand,
         Err(refusal) => {
@@ -98,17 +103,25 @@ fn answer(sizer: &CheapestFit, name: String, pod: &Pod, basis: &PodsConfig) -> A
                 demand: None,
                 outcome: Err(refusal.message),
                 rejected: Vec::new(),
+                warnings,
             };
         }
     };
     let (avoid, now) = (Avoid::none(), Timestamp::UNIX_EPOCH);
     let outcome = sizer
         .size(&demand, &avoid, now)
-        .map(|choice| Offer {
-            price: sizer.effective_price(&choice.offering, &demand),
-            why: why(sizer, &choice.offering, &demand),
-            advice: sizer.cliff(&demand, &avoid, now),
-            offering: choice.offering,
+        .map(|choice| {
+            let price = match &choice.smaller {
+                Some(smaller) => smaller.price,
+                None => sizer.effective_price(&choice.offering, &demand),
+            };
+            Offer {
+                price,
+                why: why(sizer, &choice.offering, price),
+                advice: sizer.advice(&demand, &avoid, now),
+                smaller: choice.smaller.map(|smaller| *smaller),
+                offering: choice.offering,
+            }
         })
         .map_err(|no_fit| no_fit.message);
     Answer {
@@ -116,11 +129,12 @@ fn answer(sizer: &CheapestFit, name: String, pod: &Pod, basis: &PodsConfig) -> A
         rejected: sizer.explain(&demand, &avoid, now),
         demand: Some(demand),
         outcome,
+        warnings,
     }
 }
 
 /// One sentence for people: what the instance has, what of it is the pod's, and what makes up the price.
-fn why(sizer: &CheapestFit, offering: &Offering, demand: &PodDemand) -> String {
+fn why(sizer: &CheapestFit, offering: &Offering, price: Price) -> String {
     let usable = sizer
         .policy()
         .reserve_of(&offering.id.instance_type)
@@ -135,12 +149,7 @@ fn why(sizer: &CheapestFit, offering: &Offering, demand: &PodDemand) -> String {
     if let Some(model) = &offering.gpu_model {
         text.push_str(&format!(", with {model} GPUs"));
     }
-    let extra = Price(
-        sizer
-            .effective_price(offering, demand)
-            .0
-            .saturating_sub(offering.price.0),
-    );
+    let extra = Price(price.0.saturating_sub(offering.price.0));
     match offering.baseline_cpu {
         Some(baseline) if extra > Price(0) => text.push_str(&format!(
             "; {} and {extra} for CPU above its baseline of {baseline}",
@@ -192,11 +201,28 @@ fn table(answers: &[Answer], rejected: usize) -> String {
         match &answer.outcome {
             Ok(offer) => {
                 text.push_str(&format!("\n{}: {}\n", answer.name, offer.why));
+                if let Some(smaller) = &offer.smaller {
+                    text.push_str(&format!(
+                        "{}: smaller than asked for, as the pod allows: {smaller}\n",
+                        answer.name
+                    ));
+                }
                 if let Some(advice) = &offer.advice {
                     text.push_str(&format!("{}: {advice}\n", answer.name));
                 }
             }
             Err(why) => text.push_str(&format!("\n{}: {why}\n", answer.name)),
+        }
+        let asks = answer.demand.as_ref().map(asks::of).unwrap_or_default();
+        if !asks.is_empty() {
+            text.push_str(&format!(
+                "{}: the pod asks for {}\n",
+                answer.name,
+                asks.join("; ")
+            ));
+        }
+        for warning in &answer.warnings {
+            text.push_str(&format!("{}: warning: {warning}\n", answer.name));
         }
         if rejected > 0 && !answer.rejected.is_empty() {
             text.push_str(&rejections(answer, rejected));
@@ -277,12 +303,15 @@ fn report(answers: &[Answer]) -> Value {
                     "cpu": demand.cpu.to_string(),
                     "memory": demand.memory.to_string(),
                     "extended": demand.extended,
+                    "asks": asks::of(demand),
                 })),
                 "offering": offer.map(|offer| offer.offering.id.to_string()),
                 "pricePerHour": offer.map(|offer| dollars(offer.price)),
                 "why": offer.map(|offer| &offer.why),
                 "noFit": answer.outcome.as_ref().err(),
                 "advice": offer.and_then(|offer| offer.advice.as_ref()).map(ToString::to_string),
+                "smaller": offer.and_then(|offer| offer.smaller.as_ref()).map(ToString::to_string),
+                "warnings": answer.warnings,
                 "rejected": rejected,
             })
         })

@@ -49,7 +49,11 @@ pub(crate) async fn provider(config: &Config) -> anyhow::Result<(Arc<dyn CloudPr
         Cloud::Aws(aws) => {
             let settings = config.ec2(aws);
             // Boxed: the future that opens EC2 is large, and awaited once.
-            let opening = Box::pin(kip_aws::AwsCloud::builder(settings).open());
+            let mut builder = kip_aws::AwsCloud::builder(settings);
+            if let Some(facts) = &aws.facts {
+                builder = builder.facts(facts.clone());
+            }
+            let opening = Box::pin(builder.open());
             let cloud = opening.await?;
             let freshness = aws_freshness(cloud.clone());
             Ok((Arc::new(cloud), Some(freshness)))

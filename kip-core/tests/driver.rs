@@ -151,6 +151,48 @@ async fn a_pod_that_fits_nothing_says_why_and_starts_once_something_fits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_user_hears_that_a_little_less_would_be_much_cheaper_and_an_elastic_pod_takes_it() {
+    let mut world = World::new();
+    let handle = world.start().expect("starts");
+    let demand = |name: &str, elastic: bool| {
+        let mut demand = samples::demand(name);
+        demand.memory = kip_core::model::Bytes::mib(3900); // `small` has room for 3832 MiB.
+        demand.elastic = elastic;
+        demand
+    };
+    let pods =
+        [("rigid", false), ("elastic", true)].map(|(name, elastic)| world.source.run(demand(name, elastic)));
+    let offering = |pod| {
+        let offering = world.source.report(pod).and_then(|report| report.offering);
+        offering.map(|offering| offering.instance_type.to_string())
+    };
+    let told = |pod, reason: &str| {
+        let notices = world.source.notices(pod).into_iter();
+        let mut messages = notices
+            .filter(|notice| notice.reason == reason)
+            .map(|notice| notice.message);
+        messages.next()
+    };
+    for pod in &pods {
+        until_phase(&world, pod, PodPhase::Running, SOON).await;
+    }
+    assert_eq!(
+        pods.each_ref().map(offering),
+        [Some("medium".to_owned()), Some("small".to_owned())]
+    );
+    let advice = told(&pods[0], "SizingAdvice").expect("advised");
+    assert!(
+        advice.contains("small/z1/on-demand") && advice.contains("50 %"),
+        "{advice}"
+    );
+    assert_eq!(told(&pods[1], "SizingAdvice"), None);
+    let placed = told(&pods[1], "Placed").expect("placed");
+    assert!(placed.contains("smaller than the pod asks for"), "{placed}");
+    assert_eq!(handle.metrics().advised, 1);
+    delete_all_and_check(&world, &pods).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dry_offering_sends_the_pod_elsewhere_at_once_not_after_a_back_off() {
     let mut world = World::new();
     world.cloud.set_capacity(&samples::offering_id("small"), Some(0));

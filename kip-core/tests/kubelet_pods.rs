@@ -286,6 +286,38 @@ async fn a_missing_config_map_is_named_and_its_arrival_is_noticed() {
     world.stop().await;
 }
 
+/// A misspelled annotation must not look like one that works.
+#[tokio::test]
+async fn an_annotation_without_effect_is_told_in_an_event() {
+    let world = World::start().await;
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "typo", "annotations": { "pod.elotl.co/instance-typ": "m5.large" } },
+        "spec": { "nodeName": "kip", "containers": [{ "name": "main", "image": "app:1" }] },
+    }))
+    .expect("a pod");
+    world
+        .pods()
+        .create(&PostParams::default(), &pod)
+        .await
+        .expect("created");
+    let events: Api<Event> = Api::namespaced(world.client.clone(), "default");
+    let is_told = |event: &Event| {
+        let message = event.message.as_deref().unwrap_or_default();
+        event.type_.as_deref() == Some("Warning") && message.contains("pod.elotl.co/instance-typ")
+    };
+    within("the warning", async {
+        loop {
+            let told = events.list(&ListParams::default()).await.expect("events").items;
+            if told.iter().any(is_told) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    world.stop().await;
+}
+
 /// Ten equal lines in `kubectl describe` hide the one that matters.
 #[tokio::test]
 async fn equal_events_are_counted() {

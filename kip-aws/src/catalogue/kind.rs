@@ -147,6 +147,19 @@ impl InstanceKind {
         self.name.as_str().split('.').next().unwrap_or_default()
     }
 
+    /// The letters that its family's name begins with: `c` of `c7i-flex`, `hpc` of `hpc6a`, `u` of `u-6tb1`.
+    pub fn category(&self) -> &str {
+        self.family()
+            .split(|c: char| !c.is_ascii_lowercase())
+            .next()
+            .unwrap_or_default()
+    }
+
+    /// Whether it can be a Dedicated Instance. T1 and T2 cannot; what else EC2 refuses it says at launch, and the pod is placed elsewhere.
+    pub fn can_be_dedicated(&self) -> bool {
+        !matches!(self.family(), "t1" | "t2")
+    }
+
     /// Whether it is phased out: a previous generation from before Nitro, whose processors, network cards and supply are of ten years
     /// ago. What AWS merely calls previous, such as M5, is not meant.
     pub fn is_legacy(&self) -> bool {

@@ -1,9 +1,11 @@
 //! Makes offerings of facts.
 
-use kip_core::ids::{OfferingId, Zone};
-use kip_core::model::{CapacityType, CpuMillis, Offering, Price};
+use std::collections::BTreeMap;
 
-use super::{Facts, InstanceKind, UsageClass, baseline, spot, surplus_cpu_hour};
+use kip_core::ids::{InstanceType, OfferingId, Zone};
+use kip_core::model::{CapacityType, CpuMillis, Labels, Offering, Price};
+
+use super::{Facts, InstanceKind, UsageClass, baseline, labels, spot, surplus_cpu_hour};
 
 /// Extended resource of whole Inferentia and Trainium devices.
 const NEURON_DEVICES: &str = "aws.amazon.com/neuron";
@@ -18,13 +20,25 @@ const NEURON_CORES: &str = "aws.amazon.com/neuroncore";
 /// [by name only](Offering::by_name_only).
 pub fn offerings(facts: &Facts) -> Vec<Offering> {
     let mut list = Vec::new();
+    // One set of labels for all offerings of a type.
+    let labels_of: BTreeMap<&InstanceType, Labels> = facts
+        .kinds
+        .iter()
+        .map(|(name, kind)| (name, labels(kind)))
+        .collect();
     for (zone, names) in facts.zones.iter() {
         for kind in names.iter().filter_map(|name| facts.kinds.get(name)) {
+            let labels = labels_of.get(&kind.name).cloned().unwrap_or_default();
+            let offering = |capacity_type, price| {
+                let mut offering = offering(kind, zone, capacity_type, price);
+                offering.labels = labels.clone();
+                offering
+            };
             let Some(on_demand) = facts.on_demand.get(&kind.name).copied() else {
                 continue;
             };
             if kind.usage.contains(&UsageClass::OnDemand) {
-                list.push(offering(kind, zone, CapacityType::OnDemand, on_demand));
+                list.push(offering(CapacityType::OnDemand, on_demand));
             }
             if kind.usage.contains(&UsageClass::Spot) {
                 let price = match &facts.spot {
@@ -33,7 +47,7 @@ pub fn offerings(facts: &Facts) -> Vec<Offering> {
                         .map(|price| spot::believable(*price, on_demand)),
                     None => Some(spot::estimate(on_demand)),
                 };
-                list.extend(price.map(|price| offering(kind, zone, CapacityType::Spot, price)));
+                list.extend(price.map(|price| offering(CapacityType::Spot, price)));
             }
         }
     }
@@ -49,6 +63,7 @@ fn offering(kind: &InstanceKind, zone: &Zone, capacity_type: CapacityType, price
     let cpu = CpuMillis(kind.vcpus.saturating_mul(1000));
     let mut offering = Offering::new(id, kind.architecture, cpu, kind.memory, price);
     offering.generation = kind.generation();
+    offering.dedicated = kind.can_be_dedicated();
     offering.by_name_only = kind.bare_metal || kind.is_legacy();
     if kind.burstable {
         let name = kind.name.as_str();

@@ -34,6 +34,10 @@ pub(crate) struct Aws {
     #[serde(rename = "pricingEndpointURL", skip_serializing_if = "Option::is_none")]
     pub(super) pricing_endpoint_url: Option<String>,
     pub(super) refresh: Refresh,
+    /// An operator's own list of types and prices, which was not in the file; see [`crate::instance_data`].
+    #[cfg(feature = "aws")]
+    #[serde(skip)]
+    pub(crate) facts: Option<kip_aws::catalogue::Facts>,
 }
 
 /// Reads the section.
@@ -61,6 +65,8 @@ pub(super) fn read(section: Section<'_>) -> Aws {
         interruption_queue: section.text("interruptionQueue"),
         pricing_endpoint_url: section.text("pricingEndpointURL"),
         refresh: refresh::read(section.section("refresh")),
+        #[cfg(feature = "aws")]
+        facts: None,
     };
     for (present, other, absent) in [
         ("accessKeyID", "secretAccessKey", aws.secret_access_key.is_none()),
@@ -94,6 +100,8 @@ pub(super) use ec2::check;
 
 #[cfg(feature = "aws")]
 mod ec2 {
+    use std::time::Duration;
+
     use kip_aws::{AwsConfig, AwsCredentials, CpuCredits, ImageSpec, PublicAddress};
 
     use super::Aws;
@@ -184,6 +192,10 @@ mod ec2 {
             config.refresh.types = self.refresh.types;
             config.refresh.on_demand = self.refresh.on_demand_prices;
             config.refresh.spot = self.refresh.spot_prices;
+            if self.facts.is_some() {
+                config.refresh.types = Duration::ZERO;
+                config.refresh.on_demand = Duration::ZERO;
+            }
             config.vpc_id.clone_from(&self.vpc_id);
             config.subnet_ids = self.subnet_id.iter().chain(&self.subnet_ids).cloned().collect();
             // A specification that cannot be read was refused when the file was.

@@ -394,10 +394,12 @@ pub(crate) fn bytes(text: &str) -> Option<Bytes> {
         "M" => 1_000_000,
         "G" => 1_000_000_000,
         "T" => 1_000_000_000_000,
+        "P" => 1_000_000_000_000_000,
         "Ki" => 1 << 10,
         "Mi" => 1 << 20,
         "Gi" => 1 << 30,
         "Ti" => 1 << 40,
+        "Pi" => 1 << 50,
         _ => return None,
     };
     let amount = u128::from(thousandths(number)?) * u128::from(factor);
@@ -414,6 +416,7 @@ mod tests {
         assert_eq!(bytes("1.5Gi"), Some(Bytes::mib(1536)));
         assert_eq!(bytes("10G"), Some(Bytes(10_000_000_000)));
         assert_eq!(bytes("0"), Some(Bytes(0)));
+        assert_eq!(bytes("1Pi"), Some(Bytes(1 << 50)));
         for wrong in ["", "Gi", "-1", "1.2345", "5 Gi", "5X", "1e3", "99999999999999Ti"] {
             assert_eq!(bytes(wrong), None, "{wrong}");
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kip_core::kubelet::SizingBasis;
-use kip_core::model::{Bytes, Price};
+use kip_core::model::{Bytes, CapacityType, Price};
 use kip_core::plan::Policy;
 use kip_core::sizing::{Burstable, MemoryReserve, SizingPolicy};
 use serde::Serialize;
@@ -31,6 +31,8 @@ pub(crate) struct Sizing {
     /// Names or patterns of instance types for pods that name none themselves. Default: all that are meant for every pod.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) instance_types: Vec<String>,
+    /// Capacity types of pods that name none themselves: `on-demand` (default), `spot`, `reserved`.
+    pub(crate) capacity_types: Vec<CapacityType>,
 }
 
 /// What burstable types count for.
@@ -108,6 +110,7 @@ impl Default for Sizing {
             surplus_cpu_hour: policy.surplus_cpu_hour.0,
             burstable: Credits::Surplus,
             instance_types: Vec::new(),
+            capacity_types: policy.capacity_types.into_iter().collect(),
         }
     }
 }
@@ -119,7 +122,8 @@ impl Sizing {
             .with_reserve(self.reserve.into())
             .with_surplus_cpu_hour(Price(self.surplus_cpu_hour))
             .with_burstable(self.burstable.into())
-            .with_instance_types(self.instance_types.iter().cloned());
+            .with_instance_types(self.instance_types.iter().cloned())
+            .with_capacity_types(self.capacity_types.iter().copied());
         for (family, reserve) in &self.families {
             policy = policy.with_family(family.clone(), (*reserve).into());
         }
@@ -161,6 +165,7 @@ pub(super) fn read(section: Section<'_>) -> Sizing {
             )
             .unwrap_or(default.burstable),
         instance_types: section.texts("instanceTypes"),
+        capacity_types: read_capacity_types(&section).unwrap_or(default.capacity_types),
     };
     for pattern in &sizing.instance_types {
         let plain = |c: char| c.is_ascii_alphanumeric() || ".-_*".contains(c);
@@ -175,6 +180,21 @@ pub(super) fn read(section: Section<'_>) -> Sizing {
     }
     section.finish();
     sizing
+}
+
+/// None when nothing is said.
+fn read_capacity_types(section: &Section<'_>) -> Option<Vec<CapacityType>> {
+    const KEY: &str = "capacityTypes";
+    let all = [CapacityType::OnDemand, CapacityType::Spot, CapacityType::Reserved];
+    let texts = section.texts(KEY);
+    let mut types = Vec::new();
+    for text in &texts {
+        match all.into_iter().find(|one| one.as_str() == text) {
+            Some(one) => types.push(one),
+            None => section.problem(KEY, format!("{text:?} must be on-demand, spot or reserved")),
+        }
+    }
+    (!types.is_empty()).then_some(types)
 }
 
 fn read_reserve(section: Section<'_>, default: Reserve) -> Reserve {

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use super::{Found, Now, assert_same, check, quoted, rows, table};
+use super::{Found, Now, PAGE, assert_same, check, quoted, rows, table};
 use crate::args;
 use crate::config;
 
@@ -201,6 +201,13 @@ fn switches_are_taken_in_every_way_go_programs_take_them() {
     }
 }
 
+/// Whether this is a command line of today.
+fn is_command(line: &str) -> bool {
+    args::command()
+        .try_get_matches_from(line.split_whitespace())
+        .is_ok()
+}
+
 #[test]
 fn a_command_that_the_page_names_in_place_of_kipctl_is_one() {
     for cells in table("kipctl") {
@@ -209,8 +216,20 @@ fn a_command_that_the_page_names_in_place_of_kipctl_is_one() {
         };
         assert!(quoted(old).all(|text| text.starts_with("kipctl")), "{old}");
         for line in quoted(new).filter(|line| line.starts_with("kip ")) {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            assert!(args::command().try_get_matches_from(words).is_ok(), "{line}");
+            assert!(is_command(line), "{line}");
         }
     }
+}
+
+#[test]
+fn the_commands_of_the_three_steps_are_commands() {
+    let lines = PAGE
+        .lines()
+        .map(|line| line.split('#').next().expect("a beginning").trim())
+        .flat_map(|line| line.split(" | "))
+        .map(str::trim)
+        .filter(|line| line.starts_with("kip "));
+    let wrong: Vec<&str> = lines.clone().filter(|line| !is_command(line)).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(lines.count() >= 2);
 }

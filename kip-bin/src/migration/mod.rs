@@ -2,6 +2,7 @@
 
 mod command;
 mod config;
+mod pods;
 mod tags;
 
 use std::collections::BTreeSet;

@@ -64,7 +64,7 @@ impl Market {
         };
         let demand = PodDemand::new(pod, CpuMillis(1000), Bytes::gib(1));
         let placed = self.memory.place(&self.sizer, &demand, &Avoid::none(), now);
-        placed.map(|Choice { offering }| offering.id)
+        placed.map(|Choice { offering, .. }| offering.id)
     }
 
     /// Places and launches one pod at once.

@@ -11,7 +11,7 @@ use crate::error::ErrorKind;
 use crate::ids::OfferingId;
 use crate::machine::{Event, Failure, PodState, Wanted, elapsed};
 use crate::model::Offering;
-use crate::sizing::InstanceSizer;
+use crate::sizing::{CliffAdvice, InstanceSizer};
 
 /// The offerings with the sizer that indexed them, and what launches taught about them.
 #[derive(Debug)]
@@ -133,6 +133,15 @@ impl Catalogue {
             drop(opening_at);
             self.opening.notify_one();
         }
+    }
+
+    /// What the sizer advises the user of a pod that it placed.
+    pub(super) fn advice(&self, state: &PodState, now: Timestamp) -> Option<CliffAdvice> {
+        let Wanted::Run { demand, .. } = &state.pod.wanted else {
+            return None;
+        };
+        let sizer = self.sizer.read().unwrap_or_else(PoisonError::into_inner);
+        sizer.advice(demand, &state.pod.avoid, now)
     }
 
     /// Runs the sizer for a pod.

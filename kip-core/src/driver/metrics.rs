@@ -84,6 +84,8 @@ pub struct DriverMetrics {
     pub queue_depth: u64,
     /// `kip_launches_ambiguous_total`: launch calls that ended without a clear answer.
     pub ambiguous_launches: u64,
+    /// `kip_sizing_advice_total`: pods that would cost at least 20 % less if they asked for at most 15 % less.
+    pub advised: u64,
     /// `kip_cells_adopted_total`: cells taken over from a controller before this one.
     pub adopted: u64,
     /// `kip_instance_notices_total{kind}`: what the cloud announced about instances that run a pod, each once whichever way it came.
@@ -252,6 +254,10 @@ impl Counters {
 
     pub(super) fn adopted(&self, count: usize) {
         self.locked().adopted += count as u64;
+    }
+
+    pub(super) fn advised(&self) {
+        self.locked().advised += 1;
     }
 
     pub(super) fn notice(&self, kind: NoticeKind) {

@@ -95,7 +95,7 @@ pub use config::{
     usual_architectures,
 };
 pub use controller::{ConnectedPods, PodController};
-pub use demand::{Refusal, demand};
+pub use demand::{Refusal, demand, warnings};
 pub use handle::PodDriver;
 pub use leader::{Leader, LeaderConfig, LeaderElection};
 pub use source::KubePodSource;

@@ -138,6 +138,9 @@ impl PodWatcher {
         }
         let changed = entry.built.is_some_and(|built| built.fingerprint != fingerprint);
         if let Some(intent) = intent(&entry, &self.config.pods, changed) {
+            if matches!(intent, PodIntent::Run { .. }) && !entry.started_before {
+                self.source.warn(&entry.pod, demand::warnings(&entry.pod));
+            }
             self.driver.intent(uid.clone(), intent);
             self.registry.told(&uid, fingerprint);
         }

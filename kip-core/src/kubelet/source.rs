@@ -232,6 +232,20 @@ impl KubePodSource {
         });
     }
 
+    /// Tells the user of a pod what of it has no effect. Best effort, and nobody waits for it.
+    pub(crate) fn warn(&self, pod: &Arc<Pod>, sentences: Vec<String>) {
+        let Some(this) = self.this.upgrade().filter(|_| !sentences.is_empty()) else {
+            return;
+        };
+        let pod = Arc::clone(pod);
+        self.spawn(async move {
+            for sentence in sentences {
+                let notice = PodNotice::warning("AnnotationIgnored", sentence);
+                this.events.record(&pod, &notice).await;
+            }
+        });
+    }
+
     fn differs(&self, uid: &PodUid, report: &PodReport) -> bool {
         self.registry
             .get(uid)

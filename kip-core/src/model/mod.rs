@@ -3,11 +3,13 @@
 mod cell;
 mod demand;
 mod instance;
+mod labels;
 mod launch_options;
 mod manifest;
 mod notice;
 mod offering;
 mod report;
+mod requirement;
 mod stored;
 mod units;
 mod verdict;
@@ -15,6 +17,7 @@ mod verdict;
 pub use cell::{CellMarks, CellPhase, CellRecord, Ending, Replaced};
 pub use demand::PodDemand;
 pub use instance::{Addresses, Instance, InstancePhase};
+pub use labels::Labels;
 pub use launch_options::LaunchOptions;
 pub use manifest::{
     ContainerManifest, ContainerResources, ContainerSecurity, Dns, EmptyDir, EnvValue, EnvVar, FileContent,
@@ -27,6 +30,7 @@ pub use report::{
     AgentEvent, ContainerReport, ContainerState, PodPhase, PodReport, RuntimeReport, StartMarks, Termination,
     Unheard,
 };
+pub use requirement::{Operator, Requirement};
 pub use stored::{DamagedCell, StoredCell};
 pub use units::{Bytes, CpuMillis, Price};
 pub use verdict::Verdict;

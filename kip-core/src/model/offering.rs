@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, CpuMillis, Price};
+use super::{Bytes, CpuMillis, Labels, Price};
 use crate::ids::OfferingId;
 
 /// A processor architecture, by its Kubernetes name.
@@ -21,10 +21,7 @@ pub enum Architecture {
 
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Amd64 => "amd64",
-            Self::Arm64 => "arm64",
-        })
+        f.write_str(self.as_str())
     }
 }
 
@@ -43,11 +40,7 @@ pub enum CapacityType {
 
 impl fmt::Display for CapacityType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OnDemand => "on-demand",
-            Self::Spot => "spot",
-            Self::Reserved => "reserved",
-        })
+        f.write_str(self.as_str())
     }
 }
 
@@ -82,10 +75,38 @@ pub struct Offering {
     /// surprise.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_name_only: bool,
+    /// Whether its instances can be had on hardware that no other customer shares.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated: bool,
+    /// Labels its instances would have as nodes, beside zone, instance type, architecture, system and capacity type. Pods select by them.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+}
+
+impl Architecture {
+    /// Its Kubernetes name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
+impl CapacityType {
+    /// As labels and people call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OnDemand => "on-demand",
+            Self::Spot => "spot",
+            Self::Reserved => "reserved",
+        }
+    }
 }
 
 impl Offering {
-    /// An offering of the given size and price, without extended resources or GPUs, generation 0, not burstable, for every pod.
+    /// An offering of the given size and price, without extended resources, GPUs or labels, generation 0, not burstable, not dedicated, for
+    /// every pod.
     pub fn new(
         id: OfferingId,
         architecture: Architecture,
@@ -105,6 +126,26 @@ impl Offering {
             surplus_cpu_hour: None,
             gpu_model: None,
             by_name_only: false,
+            dedicated: false,
+            labels: Labels::default(),
+        }
+    }
+
+    /// The value of a label its instances would have as nodes; None when they would not have it.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        match key {
+            "node.kubernetes.io/instance-type" | "beta.kubernetes.io/instance-type" => {
+                Some(self.id.instance_type.as_str())
+            }
+            "topology.kubernetes.io/zone" | "failure-domain.beta.kubernetes.io/zone" => {
+                Some(self.id.zone.as_str())
+            }
+            "kubernetes.io/arch" | "beta.kubernetes.io/arch" => Some(self.architecture.as_str()),
+            "kubernetes.io/os" | "beta.kubernetes.io/os" => Some("linux"),
+            "karpenter.sh/capacity-type" | "kip.elotl.co/capacity-type" => {
+                Some(self.id.capacity_type.as_str())
+            }
+            _ => self.labels.get(key),
         }
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::index::Index;
-use super::{Avoid, Choice, InstanceSizer, NoFit, Rejection, SizingPolicy, explain, rule};
+use super::{Avoid, Choice, CliffAdvice, InstanceSizer, NoFit, Rejection, SizingPolicy, explain, rule};
 use crate::model::{Offering, PodDemand, Price};
 
 /// Chooses the cheapest offering that fits; ties go to larger memory, then the newer generation, then the name.
@@ -113,15 +113,21 @@ impl InstanceSizer for CheapestFit {
     }
 
     fn size(&self, demand: &PodDemand, avoid: &Avoid, now: Timestamp) -> Result<Choice, NoFit> {
+        if demand.elastic
+            && let Some(advice) = self.cliff(demand, avoid, now)
+        {
+            return Ok(Choice::from(advice));
+        }
         match self.best(demand, avoid, now) {
             Some(offering) => Ok(Choice::new(offering.clone())),
-            None => Err(explain::no_fit(
-                &self.policy,
-                self.index.offerings(),
-                demand,
-                avoid,
-                now,
-            )),
+            None => Err(explain::no_fit(&self.policy, &self.index, demand, avoid, now)),
         }
+    }
+
+    fn advice(&self, demand: &PodDemand, avoid: &Avoid, now: Timestamp) -> Option<CliffAdvice> {
+        if demand.elastic {
+            return None;
+        }
+        self.cliff(demand, avoid, now)
     }
 }

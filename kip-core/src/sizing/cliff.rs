@@ -54,8 +54,8 @@ impl fmt::Display for CliffAdvice {
 }
 
 impl CheapestFit {
-    /// What the pod would save by asking for at most 15 % less, if that is at least 20 % of the price. Advice only: taking the smaller
-    /// size is the user's decision. Pods that ask for nothing, or for which nothing fits, get none.
+    /// What the pod would save by asking for at most 15 % less, if that is at least 20 % of the price. Taking the smaller size is the
+    /// user's decision ([`PodDemand::elastic`]). Pods that ask for nothing, or for which nothing fits, get none.
     pub fn cliff(&self, demand: &PodDemand, avoid: &Avoid, now: Timestamp) -> Option<CliffAdvice> {
         if demand.cpu.0 == 0 && demand.memory.0 == 0 {
             return None;

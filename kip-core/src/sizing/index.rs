@@ -4,11 +4,11 @@
 //! architectures, capacity types, zones and extended resources occur. A search skips whole blocks by these summaries, checks the rest by
 //! the plain [`rule`], and stops at the first price that cannot be beaten any more. The index only ever skips; it never decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{Avoid, SizingPolicy, rule};
+use super::{Avoid, SizingPolicy, requirement, rule};
 use crate::ids::InstanceType;
 use crate::model::{Architecture, Bytes, CapacityType, CpuMillis, Offering, PodDemand, Price};
 
@@ -21,6 +21,7 @@ pub(super) struct Index {
     keys: Vec<Key>,
     blocks: Vec<Key>,
     by_type: BTreeMap<InstanceType, Vec<usize>>,
+    labels: BTreeSet<String>,
 }
 
 /// What decides most questions about an entry, or about a block of them.
@@ -80,13 +81,11 @@ impl Traits {
     }
 
     /// What a demand allows (kinds, zones) and what it needs (extended).
-    fn wanted(demand: &PodDemand) -> Self {
+    fn wanted(policy: &SizingPolicy, demand: &PodDemand) -> Self {
         let architectures = demand.architectures.iter().map(|a| architecture_bit(*a));
         let architectures = architectures.reduce(|a, b| a | b).unwrap_or(ARCHITECTURES);
-        let capacity_types = demand.capacity_types.iter().map(|c| capacity_bit(*c));
-        let capacity_types = capacity_types
-            .reduce(|a, b| a | b)
-            .unwrap_or(capacity_bit(CapacityType::OnDemand));
+        let capacity_types = policy.capacity_types_of(demand).iter();
+        let capacity_types = capacity_types.fold(0, |bits, c| bits | capacity_bit(*c));
         let zones = demand.zones.iter().map(|z| name_bit(z.as_str()));
         Self {
             kinds: architectures | capacity_types,
@@ -166,12 +165,25 @@ impl Index {
                 .or_default()
                 .push(at);
         }
+        let labels = requirement::labels_of(&offerings);
         Self {
             offerings,
             keys,
             blocks,
             by_type,
+            labels,
         }
+    }
+
+    /// Labels that any offering has.
+    pub(super) fn labels(&self) -> &BTreeSet<String> {
+        &self.labels
+    }
+
+    /// Whether some offering has each label that is required, so that what lacks it lacks it for a reason. A name nobody knows would
+    /// otherwise be met by everything that is required not to have it.
+    fn knows_labels_of(&self, demand: &PodDemand) -> bool {
+        requirement::unknown(demand, &self.labels).is_none()
     }
 
     /// All offerings in rank order by list price.
@@ -193,19 +205,25 @@ impl Index {
             found: None,
         };
         let allowed = |o: &Offering| rule::available(policy, o, demand, avoid, now);
-        if let Some(wanted) = rule::wanted_type(policy, demand) {
-            let prefix = wanted.split('*').next().unwrap_or_default();
-            let types = self.by_type.range(InstanceType::new(prefix)..);
-            for (_, places) in types.take_while(|(name, _)| name.as_str().starts_with(prefix)) {
-                for offering in places.iter().filter_map(|at| self.offerings.get(*at)) {
-                    if allowed(offering) {
-                        best.consider(offering);
+        if !self.knows_labels_of(demand) {
+            return None;
+        }
+        let named = rule::Wanted::of(policy, demand);
+        if named.is_some() {
+            for pattern in named.patterns() {
+                let prefix = pattern.split('*').next().unwrap_or_default();
+                let types = self.by_type.range(InstanceType::new(prefix)..);
+                for (_, places) in types.take_while(|(name, _)| name.as_str().starts_with(prefix)) {
+                    for offering in places.iter().filter_map(|at| self.offerings.get(*at)) {
+                        if allowed(offering) {
+                            best.consider(offering);
+                        }
                     }
                 }
             }
             return best.found.map(|(_, offering)| offering);
         }
-        let wanted = Traits::wanted(demand);
+        let wanted = Traits::wanted(policy, demand);
         let blocks = self
             .blocks
             .iter()

@@ -6,6 +6,7 @@ mod explain;
 mod gpu;
 mod index;
 mod policy;
+mod requirement;
 mod rule;
 
 #[cfg(test)]
@@ -34,12 +35,27 @@ use crate::model::{Offering, PodDemand};
 pub struct Choice {
     /// The offering.
     pub offering: Offering,
+    /// How much smaller it is than what the pod asked for, where the pod allows that ([`PodDemand::elastic`]) and much is saved by it.
+    pub smaller: Option<Box<CliffAdvice>>,
 }
 
 impl Choice {
     /// The choice of an offering.
     pub fn new(offering: Offering) -> Self {
-        Self { offering }
+        Self {
+            offering,
+            smaller: None,
+        }
+    }
+}
+
+impl From<CliffAdvice> for Choice {
+    /// The choice to follow an advice.
+    fn from(advice: CliffAdvice) -> Self {
+        Self {
+            offering: advice.offering.clone(),
+            smaller: Some(Box::new(advice)),
+        }
     }
 }
 
@@ -155,4 +171,10 @@ pub trait InstanceSizer: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`NoFit`] when no offering covers the demand, or all that do are being avoided.
     fn size(&self, demand: &PodDemand, avoid: &Avoid, now: Timestamp) -> Result<Choice, NoFit>;
+
+    /// What the pod would save by asking for a little less, for its user to hear. None, as by default, when there is nothing to say, also
+    /// for pods that are [`elastic`](PodDemand::elastic): for them [`size`](Self::size) has taken the advice.
+    fn advice(&self, _demand: &PodDemand, _avoid: &Avoid, _now: Timestamp) -> Option<CliffAdvice> {
+        None
+    }
 }

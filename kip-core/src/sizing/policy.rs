@@ -1,9 +1,9 @@
 //! What an operator may decide about sizing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::InstanceType;
-use crate::model::{Bytes, Price};
+use crate::model::{Bytes, CapacityType, PodDemand, Price};
 
 /// Memory of an instance that is not the pod's: kernel, container runtime and agent. CPU is never reserved, the agent runs at low weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,9 @@ pub struct SizingPolicy {
     /// Exact names or patterns with `*`: what pods may get that name no type themselves. Empty means all but those that are
     /// [`by_name_only`](crate::model::Offering::by_name_only).
     pub instance_types: Vec<String>,
+    /// Capacity types of pods that name none. Of several the cheapest that has capacity is taken: with spot and on-demand that is spot as long
+    /// as there is some. Default: on-demand.
+    pub capacity_types: BTreeSet<CapacityType>,
 }
 
 impl Default for SizingPolicy {
@@ -84,6 +87,7 @@ impl Default for SizingPolicy {
             burstable: Burstable::default(),
             default_instance_type: None,
             instance_types: Vec::new(),
+            capacity_types: BTreeSet::from([CapacityType::OnDemand]),
         }
     }
 }
@@ -129,6 +133,22 @@ impl SizingPolicy {
     pub fn with_instance_types(mut self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.instance_types = patterns.into_iter().map(Into::into).collect();
         self
+    }
+
+    /// Sets the capacity types of pods that name none.
+    #[must_use]
+    pub fn with_capacity_types(mut self, types: impl IntoIterator<Item = CapacityType>) -> Self {
+        self.capacity_types = types.into_iter().collect();
+        self
+    }
+
+    /// The capacity types this pod may have.
+    pub(super) fn capacity_types_of<'a>(&'a self, demand: &'a PodDemand) -> &'a BTreeSet<CapacityType> {
+        if demand.capacity_types.is_empty() {
+            &self.capacity_types
+        } else {
+            &demand.capacity_types
+        }
     }
 
     /// The reserve on an instance type.

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::tests::{NOW, demand, id, offering, sizer};
 use super::*;
 use crate::ids::Zone;
-use crate::model::{Architecture, CapacityType, CpuMillis, Offering, PodDemand, Price};
+use crate::model::{
+    Architecture, CapacityType, CpuMillis, Offering, Operator, PodDemand, Price, Requirement,
+};
 
 fn any_offering() -> impl Strategy<Value = Offering> {
     let name = prop_oneof![Just("a.x"), Just("a.y"), Just("b.x"), Just("b.y"), Just("c.z")];
@@ -31,6 +33,10 @@ fn any_offering() -> impl Strategy<Value = Offering> {
             offering.baseline_cpu = baseline.map(|cpus| CpuMillis(cpus * 500));
             offering.surplus_cpu_hour = baseline.filter(|cpus| *cpus > 1).map(|_| Price(3_000));
             offering.by_name_only = generation == 1 && gib < 6;
+            offering.dedicated = generation != 2;
+            offering.labels = [("cpu", cpu.to_string()), ("family", name[..1].to_owned())]
+                .into_iter()
+                .collect();
             offering
         },
     )
@@ -42,6 +48,25 @@ fn any_list() -> impl Strategy<Value = Vec<Offering>> {
         let mut seen = BTreeSet::new();
         list.into_iter().filter(|o| seen.insert(o.id.clone())).collect()
     })
+}
+
+fn any_requirement() -> impl Strategy<Value = Requirement> {
+    let number = |key: &'static str, operator| {
+        (0..9u64).prop_map(move |bound| Requirement::new(key, operator, [bound.to_string()]))
+    };
+    prop_oneof![
+        number("cpu", Operator::Gt),
+        number("cpu", Operator::Lt),
+        Just(Requirement::new("family", Operator::In, ["a", "b"])),
+        Just(Requirement::new("family", Operator::NotIn, ["a"])),
+        Just(Requirement::new(
+            "topology.kubernetes.io/zone",
+            Operator::NotIn,
+            ["z1"]
+        )),
+        Just(Requirement::new("family", Operator::DoesNotExist, [""; 0])),
+        Just(Requirement::new("nobody-has-it", Operator::NotIn, ["a"])),
+    ]
 }
 
 fn any_demand() -> impl Strategy<Value = PodDemand> {
@@ -65,13 +90,28 @@ fn any_demand() -> impl Strategy<Value = PodDemand> {
         prop_oneof![Just("a.x"), Just("a.*"), Just("*.x"), Just("*"), Just("d")],
     );
     let model = proptest::option::weighted(0.2, prop_oneof![Just("T4"), Just("nvidia-l4")]);
-    (0..9000u64, 0..17_000u64, kinds, pattern, (0..3u64, model)).prop_map(
-        |(cpu, mib, (architectures, zones, capacity_types), pattern, (gpus, model))| {
+    let alternatives =
+        proptest::collection::btree_set(proptest::collection::btree_set(any_requirement(), 1..3), 0..3);
+    let labels = (
+        proptest::option::weighted(0.4, alternatives),
+        proptest::bool::weighted(0.2),
+    );
+    (0..9000u64, 0..17_000u64, kinds, pattern, (0..3u64, model), labels).prop_map(
+        |(
+            cpu,
+            mib,
+            (architectures, zones, capacity_types),
+            pattern,
+            (gpus, model),
+            (alternatives, dedicated),
+        )| {
             let mut demand = demand(cpu, mib);
             demand.architectures = architectures;
             demand.zones = zones.into_iter().map(|z| Zone::new(format!("z{z}"))).collect();
             demand.capacity_types = capacity_types;
-            demand.instance_type = pattern.map(str::to_owned);
+            demand.requirements = alternatives.unwrap_or_default();
+            demand.options.dedicated = dedicated;
+            demand.instance_types.extend(pattern.map(str::to_owned));
             if gpus > 0 {
                 demand.extended.insert("nvidia.com/gpu".into(), gpus);
                 demand.gpu_models.extend(model.map(str::to_owned));
@@ -88,8 +128,13 @@ fn any_policy() -> impl Strategy<Value = SizingPolicy> {
         Just(Burstable::Never)
     ];
     let patterns = prop_oneof![3 => Just(vec![]), 1 => Just(vec!["a.*", "*.y"]), 1 => Just(vec!["c.z"])];
-    (burstable, patterns).prop_map(|(burstable, patterns)| {
+    let capacity = prop_oneof![
+        Just(vec![CapacityType::OnDemand]),
+        Just(vec![CapacityType::OnDemand, CapacityType::Spot])
+    ];
+    (burstable, patterns, capacity).prop_map(|(burstable, patterns, capacity)| {
         SizingPolicy::default()
+            .with_capacity_types(capacity)
             .with_burstable(burstable)
             .with_instance_types(patterns)
     })
@@ -118,14 +163,17 @@ proptest! {
     ) {
         let sizer = sizer_by(&policy, &list);
         let avoid = avoiding(&list, &which);
+        // A label that no offering has refuses; without any offering nothing is to be had anyway.
+        let unknown = demand.requirements.iter().flatten().any(|one| one.key == "nobody-has-it");
         let brute = list
             .iter()
+            .filter(|_| !unknown)
             .filter(|o| rule::available(&policy, o, &demand, &avoid, NOW))
             .min_by_key(|o| rule::rank(rule::effective_price(&policy, o, &demand), o));
         let answer = sizer.size(&demand, &avoid, NOW);
         prop_assert_eq!(answer.as_ref().ok().map(|c| &c.offering), brute);
         if let Err(no_fit) = answer {
-            let any_fits = list.iter().any(|o| rule::fits(&policy, o, &demand));
+            let any_fits = !unknown && list.iter().any(|o| rule::fits(&policy, o, &demand));
             prop_assert_eq!(no_fit.only_avoided, any_fits);
         }
     }
@@ -139,6 +187,9 @@ proptest! {
         if let Ok(Choice { offering, .. }) = sizer.size(&demand, &Avoid::none(), NOW) {
             let usable = policy.reserve_of(&offering.id.instance_type).usable(offering.memory);
             prop_assert!(offering.cpu >= demand.cpu && usable >= demand.memory);
+            let meets = |all: &BTreeSet<Requirement>| all.iter().all(|one| one.is_met(offering.label(&one.key)));
+            prop_assert!(demand.requirements.is_empty() || demand.requirements.iter().any(meets));
+            prop_assert!(offering.dedicated || !demand.options.dedicated);
             for (name, needs) in &demand.extended {
                 prop_assert!(offering.extended.get(name) >= Some(needs));
             }
@@ -197,6 +248,10 @@ proptest! {
             prop_assert!(advice.saving_percent() >= 20);
             prop_assert!(advice.cpu.0 * 100 >= demand.cpu.0 * 85);
             prop_assert!(u128::from(advice.memory.0) * 100 >= u128::from(demand.memory.0) * 85);
+            let mut elastic = demand.clone();
+            elastic.elastic = true;
+            let choice = sizer.size(&elastic, &Avoid::none(), NOW).expect("the advised offering is taken");
+            prop_assert_eq!(&choice.offering, &advice.offering);
         }
     }
 }

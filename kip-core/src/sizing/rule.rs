@@ -1,6 +1,7 @@
 //! The rule itself, one offering at a time: does it fit, what does it cost, which of two is better.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::ControlFlow;
 
@@ -8,9 +9,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::gpu::same_model;
-use super::{Avoid, Burstable, SizingPolicy};
+use super::{Avoid, Burstable, SizingPolicy, requirement};
 use crate::ids::OfferingId;
-use crate::model::{Bytes, CapacityType, CpuMillis, Offering, PodDemand, Price};
+use crate::model::{Bytes, CpuMillis, Offering, PodDemand, Price};
 
 /// Why an offering is not for a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -19,6 +20,15 @@ use crate::model::{Bytes, CapacityType, CpuMillis, Offering, PodDemand, Price};
 pub enum Rejection {
     /// The pod insists on other instance types.
     InstanceType,
+    /// A label the instance would have is not as the pod requires.
+    Requirement {
+        /// The requirement, as `kubectl` writes selectors; several with "or" between when the pod gave alternatives.
+        needs: String,
+        /// What the instance has, where there is one requirement.
+        has: Option<String>,
+    },
+    /// It cannot be had on hardware that no other customer shares.
+    NotDedicated,
     /// Only pods get it that name it, and this one does not.
     ByNameOnly,
     /// The policy takes no burstable types.
@@ -65,6 +75,12 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InstanceType => f.write_str("not an instance type the pod asks for"),
+            Self::Requirement {
+                needs,
+                has: Some(has),
+            } => write!(f, "not {needs} (it is {has})"),
+            Self::Requirement { needs, has: None } => write!(f, "not {needs}"),
+            Self::NotDedicated => f.write_str("cannot be dedicated"),
             Self::ByNameOnly => f.write_str("only for pods that name its type"),
             Self::Burstable => f.write_str("burstable types are not taken"),
             Self::Architecture => f.write_str("not an architecture the pod can run on"),
@@ -102,16 +118,54 @@ pub(super) fn human(bytes: Bytes, up: bool) -> String {
     bytes.to_string()
 }
 
-/// The instance type a demand insists on, also when it is only the default for pods that ask for nothing.
-pub(super) fn wanted_type<'a>(policy: &'a SizingPolicy, demand: &'a PodDemand) -> Option<&'a str> {
-    demand.instance_type.as_deref().or_else(|| {
-        let asks_nothing = demand.cpu.0 == 0 && demand.memory.0 == 0 && demand.extended.is_empty();
-        if asks_nothing {
-            policy.default_instance_type.as_deref()
-        } else {
-            None
+/// The instance types a demand insists on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted<'a> {
+    /// Any.
+    Any,
+    /// The default for pods that ask for nothing.
+    Default(&'a str),
+    /// What the pod names.
+    Named(&'a BTreeSet<String>),
+}
+
+impl<'a> Wanted<'a> {
+    /// What this demand insists on.
+    pub(super) fn of(policy: &'a SizingPolicy, demand: &'a PodDemand) -> Self {
+        if !demand.instance_types.is_empty() {
+            return Self::Named(&demand.instance_types);
         }
-    })
+        let asks_nothing = demand.cpu.0 == 0
+            && demand.memory.0 == 0
+            && demand.extended.is_empty()
+            && demand.requirements.is_empty();
+        match &policy.default_instance_type {
+            Some(default) if asks_nothing => Self::Default(default),
+            Some(_) | None => Self::Any,
+        }
+    }
+
+    /// The names and patterns; none when any will do.
+    pub(super) fn patterns(self) -> impl Iterator<Item = &'a str> {
+        let (default, named) = match self {
+            Self::Any => (None, None),
+            Self::Default(default) => (Some(default), None),
+            Self::Named(named) => (None, Some(named)),
+        };
+        default
+            .into_iter()
+            .chain(named.into_iter().flatten().map(String::as_str))
+    }
+
+    /// Whether it insists on something.
+    pub(super) fn is_some(self) -> bool {
+        !matches!(self, Self::Any)
+    }
+
+    /// Whether a type will do.
+    fn accepts(self, name: &str) -> bool {
+        !self.is_some() || self.patterns().any(|pattern| glob(pattern, name))
+    }
 }
 
 /// Hands every reason against an offering to `each`, until it breaks.
@@ -121,10 +175,12 @@ pub(super) fn reasons_against(
     demand: &PodDemand,
     mut each: impl FnMut(Rejection) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    match wanted_type(policy, demand) {
-        Some(wanted) if !glob(wanted, offering.id.instance_type.as_str()) => each(Rejection::InstanceType)?,
-        None if !for_all(policy, offering) => each(Rejection::ByNameOnly)?,
-        _ => {}
+    let wanted = Wanted::of(policy, demand);
+    if !wanted.accepts(offering.id.instance_type.as_str()) {
+        each(Rejection::InstanceType)?;
+    }
+    if !wanted.is_some() && !for_all(policy, offering) {
+        each(Rejection::ByNameOnly)?;
     }
     if offering.baseline_cpu.is_some() && policy.burstable == Burstable::Never {
         each(Rejection::Burstable)?;
@@ -135,8 +191,17 @@ pub(super) fn reasons_against(
     if !demand.zones.is_empty() && !demand.zones.contains(&offering.id.zone) {
         each(Rejection::Zone)?;
     }
-    if !accepts(demand, offering.id.capacity_type) {
+    if !policy
+        .capacity_types_of(demand)
+        .contains(&offering.id.capacity_type)
+    {
         each(Rejection::CapacityType)?;
+    }
+    if demand.options.dedicated && !offering.dedicated {
+        each(Rejection::NotDedicated)?;
+    }
+    if let Some(unmet) = requirement::unmet(offering, demand) {
+        each(unmet)?;
     }
     for (name, &needs) in &demand.extended {
         let has = offering.extended.get(name).copied().unwrap_or(0);
@@ -202,15 +267,6 @@ pub(super) fn available(
     now: Timestamp,
 ) -> bool {
     fits(policy, offering, demand) && !avoid.contains(&offering.id, now)
-}
-
-/// Whether a pod accepts a way of buying.
-pub(super) fn accepts(demand: &PodDemand, capacity_type: CapacityType) -> bool {
-    if demand.capacity_types.is_empty() {
-        capacity_type == CapacityType::OnDemand
-    } else {
-        demand.capacity_types.contains(&capacity_type)
-    }
 }
 
 /// What an hour of this offering costs this pod: the list price, and on a burstable type the CPU it asks for above the baseline.

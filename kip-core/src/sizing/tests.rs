@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::ids::{InstanceType, OfferingId, PodRef, PodUid, Zone};
-use crate::model::{Architecture, Bytes, CapacityType, CpuMillis, Offering, PodDemand, Price};
+use crate::model::{
+    Architecture, Bytes, CapacityType, CpuMillis, Offering, Operator, PodDemand, Price, Requirement,
+};
 
 pub(super) const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -141,7 +143,7 @@ fn instance_types_are_asked_for_by_name_or_glob() {
         ),
     ] {
         let mut wants = demand(1, 1);
-        wants.instance_type = Some(pattern.into());
+        wants.instance_types = [pattern.into()].into();
         assert_eq!(pick(&sizer, &wants), expected);
     }
 }
@@ -149,7 +151,7 @@ fn instance_types_are_asked_for_by_name_or_glob() {
 #[test]
 fn a_named_type_must_still_be_large_enough_or_the_pod_would_be_killed_at_once() {
     let mut wants = demand(4000, 1);
-    wants.instance_type = Some("c5.large".into());
+    wants.instance_types = ["c5.large".into()].into();
     assert_eq!(
         pick(&sizer(&[offering("c5.large", 2, 4, 10)]), &wants),
         "0 of 1 offerings fit: 1 have too few CPUs (largest 2, needs 4)"
@@ -258,6 +260,27 @@ fn the_user_is_told_when_a_little_less_would_be_much_cheaper() {
 }
 
 #[test]
+fn a_pod_that_is_elastic_takes_the_smaller_size_and_no_other_pod_does() {
+    let list = [offering("small", 2, 8, 50_000), offering("large", 2, 16, 100_000)];
+    let sizer = sizer(&list);
+    let mut wants = demand(2000, 8192);
+    assert_eq!(pick(&sizer, &wants), "large/z1/on-demand");
+    assert!(sizer.advice(&wants, &Avoid::none(), NOW).is_some());
+    wants.elastic = true;
+    let choice = sizer.size(&wants, &Avoid::none(), NOW).unwrap();
+    assert_eq!(choice.offering.id.instance_type.as_str(), "small");
+    assert_eq!(choice.smaller.map(|advice| advice.saving_percent()), Some(50));
+    assert_eq!(sizer.advice(&wants, &Avoid::none(), NOW), None, "it was taken");
+    // Where nothing is saved by it, or the smaller one is not to be had, a pod gets what it asks for.
+    let mut avoid = Avoid::none();
+    avoid.until(list[0].id.clone(), Timestamp::MAX);
+    let choice = sizer.size(&wants, &avoid, NOW).unwrap();
+    assert_eq!(choice, Choice::new(list[1].clone()));
+    wants.memory = Bytes::gib(4);
+    assert_eq!(pick(&sizer, &wants), "small/z1/on-demand");
+}
+
+#[test]
 fn a_gpu_is_had_by_its_model_whatever_the_label_calls_it() {
     let with = |name: &str, model: &str, price| {
         let mut offering = offering(name, 4, 16, price);
@@ -295,7 +318,7 @@ fn bare_metal_and_old_types_go_only_to_pods_that_name_them() {
         "0 of 1 offerings fit: 1 are only for pods that name their type"
     );
     for name in ["m5.metal", "m5.m*"] {
-        wants.instance_type = Some(name.into());
+        wants.instance_types = [name.into()].into();
         assert_eq!(pick(&sizer(&list), &wants), "m5.metal/z1/on-demand");
     }
 }
@@ -311,7 +334,7 @@ fn an_operator_decides_what_pods_get_that_name_no_type() {
     ]);
     let mut wants = demand(1000, 1024);
     assert_eq!(pick(&sizer, &wants), "m5.large/z1/on-demand");
-    wants.instance_type = Some("c5.large".into());
+    wants.instance_types = ["c5.large".into()].into();
     assert_eq!(
         pick(&sizer, &wants),
         "c5.large/z1/on-demand",
@@ -343,4 +366,150 @@ fn a_cloud_s_own_surplus_price_counts_more_than_the_policy_s() {
     assert_eq!(sizer.effective_price(&burstable, &demand), Price(80_000));
     burstable.surplus_cpu_hour = Some(Price(40_000));
     assert_eq!(sizer.effective_price(&burstable, &demand), Price(70_000));
+}
+
+fn labelled(name: &str, price: u64, labels: &[(&str, &str)]) -> Offering {
+    let mut offering = offering(name, 2, 8, price);
+    offering.labels = labels.iter().copied().collect();
+    offering
+}
+
+#[test]
+fn a_pod_gets_only_what_has_the_labels_it_requires() {
+    let list = [
+        labelled("m5.large", 1, &[("family", "m5"), ("cpu", "2")]),
+        labelled("m5d.large", 2, &[("family", "m5d"), ("cpu", "2"), ("nvme", "75")]),
+        labelled(
+            "m5d.xlarge",
+            3,
+            &[("family", "m5d"), ("cpu", "4"), ("nvme", "150")],
+        ),
+    ];
+    let pick_with = |alternatives: &[&[Requirement]]| {
+        let mut wants = demand(1000, 1024);
+        wants.requirements = alternatives
+            .iter()
+            .map(|all| all.iter().cloned().collect())
+            .collect();
+        pick(&sizer(&list), &wants)
+    };
+    let nvme = |operator, bound: &[&str]| Requirement::new("nvme", operator, bound.iter().copied());
+    assert_eq!(
+        pick_with(&[&[nvme(Operator::Gt, &["74"])]]),
+        "m5d.large/z1/on-demand"
+    );
+    assert_eq!(
+        pick_with(&[&[nvme(Operator::Gt, &["75"])]]),
+        "m5d.xlarge/z1/on-demand"
+    );
+    assert_eq!(
+        pick_with(&[&[nvme(Operator::DoesNotExist, &[])]]),
+        "m5.large/z1/on-demand"
+    );
+    let cpu = Requirement::new("cpu", Operator::In, ["4"]);
+    let alternatives: [&[Requirement]; 2] = [
+        &[cpu.clone(), nvme(Operator::DoesNotExist, &[])],
+        &[cpu, nvme(Operator::Lt, &["200"])],
+    ];
+    assert_eq!(pick_with(&alternatives), "m5d.xlarge/z1/on-demand");
+    let zone = Requirement::new("topology.kubernetes.io/zone", Operator::NotIn, ["z1"]);
+    assert_eq!(
+        pick_with(&[&[zone]]),
+        "0 of 3 offerings fit: 3 are not topology.kubernetes.io/zone notin (z1) (there are z1)"
+    );
+    assert_eq!(
+        pick_with(&[&[nvme(Operator::Gt, &["150"])]]),
+        "0 of 3 offerings fit: 3 are not nvme > 150 (there are 75, 150)"
+    );
+}
+
+#[test]
+fn a_label_nobody_has_is_told_with_those_there_are_and_never_taken_for_met() {
+    let list = [labelled(
+        "m5.large",
+        1,
+        &[("aws/instance-family", "m5"), ("other", "x")],
+    )];
+    let mut wants = demand(1000, 1024);
+    wants.requirements = [[Requirement::new("aws/instance-famly", Operator::NotIn, ["t3"])].into()].into();
+    assert_eq!(
+        pick(&sizer(&list), &wants),
+        "the pod selects by aws/instance-famly, which no instance has; there are aws/instance-family"
+    );
+    assert_eq!(
+        pick(&sizer(&[offering("m", 2, 8, 1)]), &wants),
+        "the pod selects by aws/instance-famly, and this cloud's instances have no labels to select by"
+    );
+}
+
+#[test]
+fn of_several_types_that_a_pod_names_the_cheapest_is_taken() {
+    let list = [
+        offering("a.large", 2, 8, 3),
+        offering("b.large", 2, 8, 2),
+        offering("c.large", 2, 8, 1),
+    ];
+    let mut wants = demand(1000, 1024);
+    wants.instance_types = ["a.*".to_owned(), "b.large".to_owned()].into();
+    assert_eq!(pick(&sizer(&list), &wants), "b.large/z1/on-demand");
+    wants.instance_types = ["a.huge".to_owned(), "bb.*".to_owned()].into();
+    assert_eq!(
+        pick(&sizer(&list), &wants),
+        "no instance type on offer is called a.huge or bb.*; there are a.large"
+    );
+    let list = [offering("m5.large", 2, 8, 3), offering("m5a.large", 2, 8, 3)];
+    wants.instance_types = ["m55.large".to_owned()].into();
+    assert_eq!(
+        pick(&sizer(&list), &wants),
+        "no instance type on offer is called m55.large; there are m5.*, m5a.*"
+    );
+}
+
+#[test]
+fn the_sentence_says_where_a_type_is_that_the_pod_s_zone_does_not_have() {
+    let mut far = offering("gpu.large", 2, 8, 1);
+    far.id = id("gpu.large", "z2", CapacityType::OnDemand);
+    let mut wants = demand(1000, 1024);
+    wants.instance_types = ["gpu.*".to_owned()].into();
+    wants.zones = [Zone::new("z1")].into();
+    assert_eq!(
+        pick(&sizer(&[far, offering("m", 2, 8, 1)]), &wants),
+        "0 of 2 offerings fit: 1 are not of instance type gpu.*, 1 are not in zone z1; it would fit in z2"
+    );
+}
+
+#[test]
+fn hardware_that_is_shared_is_never_sold_as_dedicated() {
+    let mut apart = offering("m5", 2, 8, 2);
+    apart.dedicated = true;
+    let list = [offering("t2", 2, 8, 1), apart];
+    let mut wants = demand(1000, 1024);
+    wants.options.dedicated = true;
+    assert_eq!(pick(&sizer(&list), &wants), "m5/z1/on-demand");
+    assert_eq!(
+        pick(&sizer(&list[..1]), &wants),
+        "0 of 1 offerings fit: 1 cannot be dedicated"
+    );
+}
+
+#[test]
+fn an_operator_may_let_all_pods_have_spot_and_on_demand_when_spot_is_dry() {
+    let mut spot = offering("m", 2, 8, 3);
+    spot.id = id("m", "z1", CapacityType::Spot);
+    let list = [offering("m", 2, 8, 9), spot.clone()];
+    let both = [CapacityType::Spot, CapacityType::OnDemand];
+    let mut sizer = CheapestFit::new(SizingPolicy::default().with_capacity_types(both));
+    sizer.refresh(&list);
+    let mut wants = demand(1000, 1024);
+    assert_eq!(pick(&sizer, &wants), "m/z1/spot");
+    let mut dry = Avoid::none();
+    dry.until(spot.id, Timestamp::MAX);
+    let choice = sizer.size(&wants, &dry, NOW).unwrap();
+    assert_eq!(choice.offering.id, list[0].id);
+    wants.capacity_types = [CapacityType::OnDemand].into();
+    assert_eq!(
+        pick(&sizer, &wants),
+        "m/z1/on-demand",
+        "the pod's own word counts more"
+    );
 }

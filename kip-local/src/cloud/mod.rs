@@ -4,6 +4,7 @@ mod accept;
 mod faults;
 mod lifecycle;
 mod open;
+mod options;
 mod record;
 
 use std::collections::BTreeMap;
@@ -285,6 +286,7 @@ impl CloudProvider for LocalCloud {
                     .with_context("offering", &request.offering),
             );
         }
+        options::check(&request.options)?;
         let length = request.user_data.as_bytes().len();
         if length > UserData::MAX_BYTES {
             let message = format!(

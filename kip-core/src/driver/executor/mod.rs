@@ -204,12 +204,27 @@ impl Core {
         }
     }
 
-    fn place(&self, key: &Key) {
-        let event = {
+    fn place(self: &Arc<Self>, key: &Key) {
+        let now = self.clock.now();
+        let (event, advice) = {
             let slots = self.slots();
             let Some(slot) = slots.get(key) else { return };
-            self.catalogue.place(&slot.state, self.clock.now())
+            let event = self.catalogue.place(&slot.state, now);
+            // Once a pod: a second attempt has nothing new to say.
+            let is_first = slot.state.pod.attempt == 0 && matches!(event, Event::Placed(_));
+            let advice = is_first.then(|| self.catalogue.advice(&slot.state, now));
+            (event, advice.flatten())
         };
+        if let Some(advice) = advice {
+            self.counters.advised();
+            let notice = Notice {
+                warning: false,
+                reason: "SizingAdvice".to_owned(),
+                message: format!("Consider: {advice}."),
+                container: String::new(),
+            };
+            self.notify(key, notice);
+        }
         self.deliver(key, event);
     }
 

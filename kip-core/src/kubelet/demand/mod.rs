@@ -1,19 +1,25 @@
 //! Reads from a pod what it needs of an instance, by Kubernetes' own rules; refuses what cannot be had, naming the field and the fix.
 
+mod agreed;
 mod annotations;
+mod requirements;
 mod resources;
+mod route;
 mod selection;
+mod selector;
 mod supported;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 use k8s_openapi::api::core::v1::Pod;
 
 use super::config::PodsConfig;
 use crate::ids::{PodRef, PodUid};
-use crate::model::{Bytes, CapacityType, CpuMillis, PodDemand};
+use crate::model::{Bytes, CpuMillis, PodDemand};
 
 pub(crate) use resources::is_sidecar;
+pub use warnings::warnings;
 
 /// Instance type the virtual node carries as its label; selecting it selects the node, not a size.
 pub(crate) const VIRTUAL_INSTANCE_TYPE: &str = "kip";
@@ -58,22 +64,28 @@ pub fn demand(pod: &Pod, config: &PodsConfig) -> Result<PodDemand, Refusal> {
     let mut demand = nothing(pod);
     demand.cpu = CpuMillis(totals.cpu_millis);
     demand.memory = Bytes(totals.memory);
+    demand.extended = totals.extended;
+    demand.elastic = wishes.elastic;
     demand.options.ephemeral_storage = Bytes(totals.ephemeral_storage);
     demand.options.volume_size = Bytes(wishes.volume_size.unwrap_or(0));
-    demand.extended = totals.extended;
+    demand.options.private_address_only = wishes.private_address_only;
+    demand.options.security_groups = wishes.security_groups;
+    demand.options.identity = wishes.identity;
+    demand.options.routes = wishes.routes;
+    demand.options.dedicated = wishes.dedicated;
     demand.zones = selected.zones;
-    demand.capacity_types = selected.capacity_types;
-    if wishes.spot {
-        demand.capacity_types = [CapacityType::Spot].into();
-    }
-    demand.instance_type = wishes.instance_type.or(selected.instance_type);
-    let family_is_named = demand.instance_type.as_deref().is_some_and(names_a_family);
+    demand.capacity_types = agreed::capacity_types(wishes.capacity_types, selected.capacity_types)?;
+    demand.instance_types = agreed::instance_types(wishes.instance_type.as_deref(), selected.instance_types)?;
+    // A family was chosen with its architecture.
+    let family_is_named = !demand.instance_types.is_empty()
+        && demand.instance_types.iter().all(|wanted| names_a_family(wanted));
     demand.architectures = if selected.architectures.is_empty() && !family_is_named {
         config.architectures.clone()
     } else {
         selected.architectures
     };
     demand.gpu_models = selected.gpu_models;
+    demand.requirements = requirements::read(pod, wishes.requirements)?;
     demand.priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
     Ok(demand)
 }

@@ -8,17 +8,17 @@ use super::{Refusal, VIRTUAL_INSTANCE_TYPE};
 use crate::ids::Zone;
 use crate::model::{Architecture, CapacityType};
 
-const ARCH: [&str; 2] = ["kubernetes.io/arch", "beta.kubernetes.io/arch"];
+pub(super) const ARCH: [&str; 2] = ["kubernetes.io/arch", "beta.kubernetes.io/arch"];
 const OS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
-const ZONE: [&str; 2] = [
+pub(super) const ZONE: [&str; 2] = [
     "topology.kubernetes.io/zone",
     "failure-domain.beta.kubernetes.io/zone",
 ];
-const TYPE: [&str; 2] = [
+pub(super) const TYPE: [&str; 2] = [
     "node.kubernetes.io/instance-type",
     "beta.kubernetes.io/instance-type",
 ];
-const CAPACITY: [&str; 2] = ["kip.elotl.co/capacity-type", "karpenter.sh/capacity-type"];
+pub(super) const CAPACITY: [&str; 2] = ["kip.elotl.co/capacity-type", "karpenter.sh/capacity-type"];
 
 /// Labels whose values name a GPU model: of GKE, of Karpenter on EC2, of NVIDIA's feature discovery.
 const GPU: [&str; 3] = [
@@ -38,8 +38,8 @@ pub(super) struct Selection {
     pub(super) zones: BTreeSet<Zone>,
     /// Capacity types; empty is on-demand.
     pub(super) capacity_types: BTreeSet<CapacityType>,
-    /// The instance type.
-    pub(super) instance_type: Option<String>,
+    /// Instance types; empty is any.
+    pub(super) instance_types: BTreeSet<String>,
     /// GPU models; empty is any.
     pub(super) gpu_models: BTreeSet<String>,
 }
@@ -87,19 +87,17 @@ pub(super) fn read(pod: &Pod) -> Result<Selection, Refusal> {
         }
     }
     if let Some(mut values) = allowed(pod, &TYPE, None)? {
-        let node_itself = values.remove(VIRTUAL_INSTANCE_TYPE);
-        let mut values = values.into_iter();
-        match (values.next(), values.next()) {
-            (Some(only), None) if !node_itself => selection.instance_type = Some(only),
-            (None, _) if node_itself => {}
-            (Some(_), _) if node_itself => {}
-            _ => {
-                return Err(Refusal::unsupported(format!(
-                    "The pod allows several instance types through {}; name one, or use the annotation \
-                     pod.elotl.co/instance-type with a pattern such as c7g.*.",
-                    TYPE[0]
-                )));
-            }
+        // Who selects the node itself by its label selects no size.
+        let is_node_itself = values.remove(VIRTUAL_INSTANCE_TYPE);
+        if values.is_empty() && !is_node_itself {
+            return Err(none_of(
+                TYPE[0],
+                &values,
+                "an instance type that all selectors allow",
+            ));
+        }
+        if !is_node_itself {
+            selection.instance_types = values;
         }
     }
     selection.gpu_models = gpu_models(pod)?;
@@ -139,8 +137,13 @@ fn none_of(key: &str, values: &BTreeSet<String>, fix: &str) -> Refusal {
     ))
 }
 
-fn joined(values: &BTreeSet<String>) -> String {
-    values.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+/// Values for people.
+pub(super) fn joined<T: ToString>(values: &BTreeSet<T>) -> String {
+    values
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Values allowed for a label, or None when any is. `universe` are all values there can be, where that is known: without it a
@@ -153,21 +156,13 @@ fn allowed(pod: &Pod, keys: &[&str], universe: Option<&[&str]>) -> Result<Option
             narrow(&mut result, [value.clone()].into());
         }
     }
-    let terms = spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.node_affinity.as_ref())
-        .and_then(|affinity| {
-            affinity
-                .required_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
-    if let Some(selector) = terms {
+    let terms = terms(pod);
+    if !terms.is_empty() {
         let mut union = BTreeSet::new();
-        let mut any = selector.node_selector_terms.is_empty();
-        for term in &selector.node_selector_terms {
+        let mut any = false;
+        for term in terms {
             let mut of_term: Option<BTreeSet<String>> = None;
-            for requirement in term.match_expressions.iter().flatten() {
+            for requirement in term {
                 if keys.contains(&requirement.key.as_str())
                     && let Some(values) = values_of(requirement, universe)?
                 {
@@ -186,11 +181,32 @@ fn allowed(pod: &Pod, keys: &[&str], universe: Option<&[&str]>) -> Result<Option
     Ok(result)
 }
 
+/// The expressions of each term of the required node affinity: a pod may run where all of one term hold.
+pub(super) fn terms(pod: &Pod) -> Vec<Vec<&NodeSelectorRequirement>> {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+    let required = affinity
+        .and_then(|affinity| affinity.node_affinity.as_ref())
+        .and_then(|affinity| {
+            affinity
+                .required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+    let terms = required.iter().flat_map(|required| &required.node_selector_terms);
+    terms
+        .map(|term| term.match_expressions.iter().flatten().collect())
+        .collect()
+}
+
 fn narrow(set: &mut Option<BTreeSet<String>>, by: BTreeSet<String>) {
     *set = Some(match set.take() {
         Some(known) => known.intersection(&by).cloned().collect(),
         None => by,
     });
+}
+
+/// GPU labels of other clouds: no offering has them, so only lists of models can be read.
+fn is_gpu_of_others(key: &str) -> bool {
+    GPU.contains(&key) && key != "karpenter.k8s.aws/instance-gpu-name"
 }
 
 fn values_of(
@@ -201,6 +217,8 @@ fn values_of(
     match (requirement.operator.as_str(), universe) {
         ("In", _) => Ok(Some(values)),
         ("Exists", _) => Ok(None),
+        // Held against each offering instead.
+        ("NotIn" | "DoesNotExist" | "Gt" | "Lt", None) if !is_gpu_of_others(&requirement.key) => Ok(None),
         ("NotIn", Some(universe)) => Ok(Some(
             universe
                 .iter()

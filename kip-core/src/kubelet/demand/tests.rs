@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::ids::Zone;
 use crate::kubelet::config::SizingBasis;
-use crate::model::Architecture;
+use crate::model::{Architecture, CapacityType};
 
 fn pod(spec: Value) -> Pod {
     let mut spec = spec;
@@ -137,7 +137,7 @@ fn selectors_and_affinity_together_say_where_or_a_binary_meets_the_wrong_process
         demand.capacity_types,
         [CapacityType::OnDemand, CapacityType::Spot].into()
     );
-    assert_eq!(demand.instance_type, None);
+    assert!(demand.instance_types.is_empty());
 
     let either = read(&pod(json!({ "affinity": { "nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
@@ -160,7 +160,7 @@ fn selectors_and_affinity_together_say_where_or_a_binary_meets_the_wrong_process
             "s390x",
         ),
         (
-            json!({ "affinity": affinity(json!([{ "key": "topology.kubernetes.io/zone", "operator": "NotIn", "values": ["a"] }])) }),
+            json!({ "affinity": affinity(json!([{ "key": "nvidia.com/gpu.product", "operator": "NotIn", "values": ["a"] }])) }),
             "list the allowed values with In",
         ),
         (
@@ -223,21 +223,28 @@ fn the_model_of_a_gpu_is_selected_by_the_labels_people_use() {
 #[test]
 fn annotations_of_the_old_kip_still_work_and_wrong_ones_say_so() {
     let demand = read(&annotated("pod.elotl.co/instance-type", "c7g.*"));
-    assert_eq!(demand.instance_type.as_deref(), Some("c7g.*"));
+    assert_eq!(demand.instance_types, ["c7g.*".to_owned()].into());
     let demand = read(&annotated("pod.elotl.co/launch-type", "Spot"));
     assert_eq!(demand.capacity_types, [CapacityType::Spot].into());
+    assert!(read(&annotated("pod.elotl.co/fit", "elastic")).elastic);
+    assert!(!read(&annotated("pod.elotl.co/fit", "exact")).elastic);
     let demand = read(&annotated("pod.elotl.co/volume-size", "20Gi"));
     assert_eq!(demand.options.volume_size, Bytes::gib(20));
     for (name, value) in [
         ("instance-type", "a b"),
         ("instance-type", "x"),
-        ("launch-type", "dedicated"),
         ("launch-type", "sopt"),
+        ("instance-selector", "cpu > many"),
+        ("fit", "loose"),
         ("volume-size", "20GB"),
         ("volume-size", "-1"),
         ("private-ip-only", "yes please"),
         ("healthcheck-healthy-timeout", "soon"),
         ("cloud-route", "10.0.0.0/16 10.0.0.0/64"),
+        ("security-groups", "sg-1 sg-2"),
+        ("instance-profile", "a b"),
+        ("instance-type", "mac1.metal"),
+        ("instance-type", "mac*"),
     ] {
         let key = format!("pod.elotl.co/{name}");
         let message = refused(&annotated(&key, value));
@@ -280,5 +287,164 @@ fn what_is_not_offered_is_refused_by_its_name() {
     ] {
         let message = refused(&pod(spec));
         assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn what_an_annotation_asks_of_the_instance_reaches_the_launch() {
+    let options = |name: &str, value: &str| read(&annotated(&format!("pod.elotl.co/{name}"), value)).options;
+    assert!(options("private-ip-only", "True").private_address_only);
+    assert!(!options("private-ip-only", "false").private_address_only);
+    let groups = options("security-groups", " sg-1, sg-2,,").security_groups;
+    assert_eq!(groups, ["sg-1".to_owned(), "sg-2".to_owned()].into());
+    let profile = "arn:aws:iam::123456789012:instance-profile/web";
+    assert_eq!(
+        options("instance-profile", profile).identity.as_deref(),
+        Some(profile)
+    );
+    let routes = options("cloud-route", "10.9.1.0/16  fd00::/8").routes;
+    assert_eq!(routes, ["10.9.0.0/16".to_owned(), "fd00::/8".to_owned()].into());
+    assert!(options("launch-type", "Dedicated").dedicated);
+    for name in [
+        "instance-type",
+        "launch-type",
+        "security-groups",
+        "instance-profile",
+        "cloud-route",
+    ] {
+        let left_empty = read(&annotated(&format!("pod.elotl.co/{name}"), " "));
+        assert_eq!(left_empty, read(&pod(json!({}))), "{name}");
+    }
+}
+
+#[test]
+fn an_annotation_and_a_selector_narrow_each_other_and_never_overrule() {
+    let both = |annotation: (&str, &str), selector: (&str, &str)| {
+        let mut pod = pod(json!({ "nodeSelector": { selector.0: selector.1 } }));
+        pod.metadata.annotations = Some([(annotation.0.to_owned(), annotation.1.to_owned())].into());
+        pod
+    };
+    let (launch, capacity) = ("pod.elotl.co/launch-type", "karpenter.sh/capacity-type");
+    let agreed = read(&both((launch, "spot,on-demand"), (capacity, "spot")));
+    assert_eq!(agreed.capacity_types, [CapacityType::Spot].into());
+    let either = read(&annotated(launch, "spot, on-demand"));
+    assert_eq!(
+        either.capacity_types,
+        [CapacityType::OnDemand, CapacityType::Spot].into()
+    );
+    let message = refused(&both((launch, "spot"), (capacity, "on-demand")));
+    assert!(
+        message.contains(launch) && message.contains(capacity),
+        "{message}"
+    );
+
+    let (annotation, label) = ("pod.elotl.co/instance-type", "node.kubernetes.io/instance-type");
+    let agreed = read(&both((annotation, "c7g.*"), (label, "c7g.large")));
+    assert_eq!(agreed.instance_types, ["c7g.large".to_owned()].into());
+    let message = refused(&both((annotation, "c7g.*"), (label, "m5.large")));
+    assert!(
+        message.contains(annotation) && message.contains(label),
+        "{message}"
+    );
+}
+
+fn affine(terms: Value) -> Pod {
+    pod(json!({ "affinity": { "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } } }))
+}
+
+#[test]
+fn several_instance_types_may_be_listed_and_the_node_s_own_label_is_none() {
+    let listed = affine(json!([{ "matchExpressions": [
+        { "key": "node.kubernetes.io/instance-type", "operator": "In", "values": ["m5.large", "c5.large", "mac2.metal"] } ] }]));
+    assert_eq!(
+        read(&listed).instance_types,
+        ["c5.large".to_owned(), "m5.large".to_owned()].into()
+    );
+    let node_itself = affine(json!([{ "matchExpressions": [
+        { "key": "node.kubernetes.io/instance-type", "operator": "In", "values": ["kip", "m5.large"] } ] }]));
+    assert!(read(&node_itself).instance_types.is_empty());
+    assert!(read(&node_itself).requirements.is_empty());
+    let only_mac = affine(json!([{ "matchExpressions": [
+        { "key": "node.kubernetes.io/instance-type", "operator": "In", "values": ["mac2.metal"] } ] }]));
+    assert!(refused(&only_mac).contains("macOS"));
+}
+
+#[test]
+fn labels_of_instance_types_are_required_and_alternatives_stay_apart() {
+    let demand = read(&pod(
+        json!({ "nodeSelector": { "karpenter.k8s.aws/instance-family": "c7g" } }),
+    ));
+    let written = |demand: &PodDemand| -> Vec<Vec<String>> {
+        let alternatives = demand.requirements.iter();
+        alternatives
+            .map(|all| all.iter().map(ToString::to_string).collect())
+            .collect()
+    };
+    assert_eq!(written(&demand), [["karpenter.k8s.aws/instance-family in (c7g)"]]);
+
+    let demand = read(&affine(json!([{ "matchExpressions": [
+        { "key": "karpenter.k8s.aws/instance-local-nvme", "operator": "Gt", "values": ["100"] },
+        { "key": "node.kubernetes.io/instance-type", "operator": "NotIn", "values": ["m5d.large", "kip"] },
+        { "key": "topology.kubernetes.io/zone", "operator": "NotIn", "values": ["z1"] },
+        { "key": "example.com/rack", "operator": "In", "values": ["7"] } ] }])));
+    assert_eq!(
+        written(&demand),
+        [[
+            "karpenter.k8s.aws/instance-local-nvme > 100",
+            "node.kubernetes.io/instance-type notin (m5d.large)",
+            "topology.kubernetes.io/zone notin (z1)",
+        ]]
+    );
+
+    let zone = |zone: &str, family: &str| {
+        json!({ "matchExpressions": [
+            { "key": "topology.kubernetes.io/zone", "operator": "In", "values": [zone] },
+            { "key": "karpenter.k8s.aws/instance-family", "operator": "In", "values": [family] } ] })
+    };
+    let demand = read(&affine(json!([zone("a", "c5"), zone("b", "m5")])));
+    assert_eq!(demand.zones, [Zone::new("a"), Zone::new("b")].into());
+    assert_eq!(written(&demand).len(), 2, "c5 in b is neither");
+    let mut annotated = affine(json!([zone("a", "c5"), zone("b", "m5")]));
+    let selector = ("pod.elotl.co/instance-selector".to_owned(), "cpu > 4".to_owned());
+    annotated.metadata.annotations = Some([selector].into());
+    assert!(
+        written(&read(&annotated))
+            .iter()
+            .all(|all| all.contains(&"cpu > 4".to_owned()))
+    );
+    let anything = json!({ "matchExpressions": [ { "key": "other", "operator": "Exists" } ] });
+    assert!(
+        read(&affine(json!([zone("a", "c5"), anything])))
+            .requirements
+            .is_empty()
+    );
+
+    for values in [json!([]), json!(["1", "2"]), json!(["much"])] {
+        let message = refused(&affine(json!([{ "matchExpressions": [
+            { "key": "karpenter.k8s.aws/instance-cpu", "operator": "Gt", "values": values } ] }])));
+        assert!(message.contains("karpenter.k8s.aws/instance-cpu"), "{message}");
+    }
+}
+
+#[test]
+fn an_annotation_without_effect_is_told_and_one_that_works_is_not() {
+    for name in [
+        "healthcheck-healthy-timeout",
+        "image-overlay-rootfs",
+        "task-role",
+        "task-execution-role",
+        "instance-typ",
+    ] {
+        let told = warnings(&annotated(&format!("pod.elotl.co/{name}"), "30"));
+        assert!(told.len() == 1 && told[0].contains(name), "{told:?}");
+    }
+    let told = warnings(&annotated("pod.elotl.co/instance-typ", "x"));
+    assert!(
+        told[0].contains("instance-type, instance-selector, launch-type"),
+        "{told:?}"
+    );
+    for key in ["pod.elotl.co/launch-type", "example.com/instance-typ"] {
+        assert!(warnings(&annotated(key, "spot")).is_empty(), "{key}");
     }
 }

@@ -72,6 +72,10 @@ impl Turn<'_> {
             self.pod.attempt = 1;
         }
         let identity = &self.cfg.identity;
+        let smaller = match &choice.smaller {
+            Some(advice) => format!(" It is smaller than the pod asks for, as the pod allows: {advice}."),
+            None => String::new(),
+        };
         let offering = choice.offering;
         let token = LaunchToken::derive(
             &identity.cluster,
@@ -90,7 +94,7 @@ impl Turn<'_> {
         self.notify(
             false,
             "Placed",
-            format!("Chose {} at {}.", offering.id, offering.price),
+            format!("Chose {} at {}.{smaller}", offering.id, offering.price),
         );
         self.pod.marks = CellMarks {
             seen_at: Some(self.pod.seen_at),
