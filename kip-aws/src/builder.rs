@@ -1,5 +1,6 @@
 //! Opening EC2: everything that can be wrong is found before the first pod waits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_config::timeout::TimeoutConfig;
@@ -10,6 +11,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use kip_core::error::{Error, ErrorKind, Result};
+use kip_core::ids::{ClusterUid, NodeName};
 use kip_core::model::Offering;
 use secrecy::ExposeSecret as _;
 
@@ -17,12 +19,15 @@ use crate::api::Api;
 use crate::api::limit::LimitedAnswers;
 use crate::catalogue::{Catalogue, Facts, LivePart, LiveSource, Refreshing};
 use crate::config::AwsConfig;
+use crate::environment::{self, Metadata, Owner};
 use crate::http;
 use crate::images::Images;
 use crate::interruption::{Feed, Queue};
+use crate::preflight::{self, Check, Verdict};
 use crate::provider::AwsCloud;
 use crate::sold::{Sold, Source};
 use crate::subnets::Subnets;
+use crate::upkeep::Upkeep;
 
 /// The operation in the errors of opening.
 pub(crate) const START: &str = "open EC2";
@@ -35,6 +40,8 @@ pub(crate) const CONNECT: std::time::Duration = std::time::Duration::from_secs(5
 pub struct AwsBuilder {
     config: AwsConfig,
     source: Option<Source>,
+    owner: Option<Owner>,
+    controller: Option<IpAddr>,
     facts: Option<Facts>,
 }
 
@@ -47,6 +54,7 @@ pub(crate) struct Opened {
     pub(crate) subnets: Subnets,
     pub(crate) images: Images,
     pub(crate) sold: Sold,
+    pub(crate) upkeep: Option<Upkeep>,
     pub(crate) feed: Option<Feed>,
     pub(crate) refreshing: Option<Refreshing>,
 }
@@ -57,7 +65,27 @@ impl AwsBuilder {
             config,
             source: None,
             facts: None,
+            owner: None,
+            controller: None,
         }
+    }
+
+    /// Says for which virtual node of which cluster instances are launched. What Kip keeps beside instances belongs to it, such as the security
+    /// group; without an owner nothing is kept.
+    #[must_use]
+    pub fn owner(mut self, cluster: &ClusterUid, node: &NodeName) -> Self {
+        self.owner = Some(Owner {
+            cluster: cluster.to_string(),
+            node: node.to_string(),
+        });
+        self
+    }
+
+    /// Says from which address the controller reaches instances: where it is in the VPC, nobody else reaches their agents.
+    #[must_use]
+    pub fn controller(mut self, address: IpAddr) -> Self {
+        self.controller = Some(address);
+        self
     }
 
     /// Sells what a catalogue knows, which somebody else keeps up to date. Default: what is compiled in about the region, replaced by what EC2
@@ -84,33 +112,36 @@ impl AwsBuilder {
         self
     }
 
-    /// Checks configuration, credentials, subnets and images with EC2, and answers the cloud. Changes nothing there; safe to repeat and to
-    /// drop. Must run in a tokio runtime, which the cloud then uses.
+    /// Checks configuration, credentials, subnets and images with EC2, makes sure of the owner's security group, and answers the cloud. Safe to
+    /// repeat and to drop. Must run in a tokio runtime, which the cloud then uses.
     ///
     /// # Errors
     /// `ConfigInvalid` with what to change; `Unauthenticated` when there are no usable credentials, `PermissionDenied` when they do not
     /// allow the calls; `Unavailable` and `Timeout` when EC2 cannot be reached.
     pub async fn open(self) -> Result<AwsCloud> {
         self.config.validated()?;
-        let (sdk, region) = connect(&self.config).await?;
-        let feed = match &self.config.interruption_queue {
-            Some(queue) => Some(Feed::new(Queue::open(&sdk, &self.config, queue).await?)),
+        let mut config = self.config;
+        let (sdk, region) = connect(&config).await?;
+        let feed = match &config.interruption_queue {
+            Some(queue) => Some(Feed::new(Queue::open(&sdk, &config, queue).await?)),
             None => None,
         };
-        let api = Api::new(client(&sdk, &self.config));
+        let api = Api::new(client(&sdk, &config));
         let in_region = |error: Error| error.with_context("region", &region);
-        let subnets = Subnets::find(api.clone(), &self.config)
+        let metadata = metadata(&config)?;
+        let vpc = environment::place(&api, &metadata, &mut config, self.owner.as_ref())
             .await
             .map_err(in_region)?;
-        let images = Images::open(api.clone(), &sdk, &self.config)
+        let subnets = Subnets::find(api.clone(), &config).await.map_err(in_region)?;
+        let images = Images::open(api.clone(), &sdk, &config)
             .await
             .map_err(in_region)?;
         let (source, refreshing) = match self.source {
             Some(source) => (source, None),
             None => {
-                let live = LiveSource::new(&sdk, &region, &self.config);
+                let live = LiveSource::new(&sdk, &region, &config);
                 let catalogue = Arc::new(begin(self.facts, &live).await?);
-                let refreshing = Refreshing::start(Arc::clone(&catalogue), &live, self.config.refresh);
+                let refreshing = Refreshing::start(Arc::clone(&catalogue), &live, config.refresh);
                 (Source::Catalogue(catalogue), Some(refreshing))
             }
         };
@@ -122,17 +153,85 @@ impl AwsBuilder {
             );
             return Err(in_region(Error::new(ErrorKind::ConfigInvalid, START, message)));
         }
+        // Last, so that a configuration that cannot work makes nothing.
+        let own = environment::own_group(&config, self.owner.as_ref(), vpc.as_ref(), self.controller);
+        environment::guard(&api, &mut config, own.as_ref())
+            .await
+            .map_err(in_region)?;
+        let upkeep = match (self.owner, config.vpc_id.clone()) {
+            (Some(owner), Some(vpc)) => Some(Upkeep::start(api.clone(), owner, vpc, config.upkeep_interval)),
+            _ => None,
+        };
         Ok(AwsCloud::new(Opened {
             region,
             api,
-            config: self.config,
+            config,
             subnets,
             images,
             sold,
+            upkeep,
             feed,
             refreshing,
         }))
     }
+
+    /// Checks everything that [`open`](Self::open) needs, and what only a pod would find out, such as permissions: by calls that change nothing.
+    /// Never fails: what is wrong is in the answer.
+    pub async fn preflight(self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        let problems = self.config.problems();
+        if !problems.is_empty() {
+            let check = Check::new("configuration", Verdict::Failed, problems.join("; "));
+            return vec![check.with_remedy("change the fields that are named")];
+        }
+        let (sdk, region) = match connect(&self.config).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                let (what, remedy) = match error.kind() {
+                    ErrorKind::ConfigInvalid => ("region", "set `cloud.aws.region` or AWS_REGION"),
+                    _ => (
+                        "credentials",
+                        "give this process credentials as Kip will have them",
+                    ),
+                };
+                let check = Check::new(what, Verdict::Failed, error.chain().to_string());
+                return vec![check.with_remedy(remedy)];
+            }
+        };
+        checks.push(Check::new("region", Verdict::Ok, &region));
+        checks.push(preflight::identity(&sdk, &self.config).await);
+        let source = match self.source {
+            Some(source) => Ok(source),
+            None => begin(self.facts, &LiveSource::new(&sdk, &region, &self.config))
+                .await
+                .map(|catalogue| Source::Catalogue(Arc::new(catalogue))),
+        };
+        match (source, metadata(&self.config)) {
+            (Ok(source), Ok(metadata)) => {
+                let asking = preflight::Asking {
+                    api: Api::new(client(&sdk, &self.config)),
+                    sdk,
+                    region,
+                    metadata,
+                    config: self.config,
+                    source,
+                    owner: self.owner,
+                    controller: self.controller,
+                };
+                checks.extend(Box::pin(preflight::ask(asking)).await);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                let check = Check::new("configuration", Verdict::Failed, error.chain().to_string());
+                checks.push(check.with_remedy("change the field that is named"));
+            }
+        }
+        checks
+    }
+}
+
+fn metadata(config: &AwsConfig) -> Result<Metadata> {
+    Metadata::at(config.metadata_url.as_deref())
+        .map_err(|message| Error::new(ErrorKind::ConfigInvalid, START, message))
 }
 
 /// What to begin with. Of a region that is newer than this program EC2 is asked first which types its zones have.

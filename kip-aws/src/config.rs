@@ -9,6 +9,7 @@ use kip_core::model::Bytes;
 use secrecy::SecretString;
 
 use crate::catalogue::Refresh;
+use crate::environment::{self, Cidr};
 use crate::images::ImageSpec;
 use crate::interruption;
 use crate::{launch, tags};
@@ -28,13 +29,19 @@ pub struct AwsConfig {
     pub pricing_endpoint_url: Option<String>,
     /// How often types and prices are asked for. Not used with a catalogue or offerings given to the builder.
     pub refresh: Refresh,
-    /// The VPC whose subnets are used. Default: the region's default VPC, when `subnet_ids` is empty too.
+    /// The VPC whose subnets are used, or `default` for the region's default one. Default: the subnets' when they are named, else the one
+    /// this process runs in, by the instance metadata service, else the region's default one.
     pub vpc_id: Option<String>,
     /// The subnets instances are put into, any number a zone. Default: all of the VPC.
     pub subnet_ids: Vec<String>,
     /// Which images instances boot from. Required: EC2 has none with the agent in it.
     pub images: ImageSpec,
-    /// Security groups of each instance. Default: the VPC's own.
+    /// The security group that lets controller and VPC reach instances. Default: one that Kip makes and keeps, when
+    /// [`AwsBuilder::owner`](crate::AwsBuilder::owner) says whose it is.
+    pub security_group: SecurityGroup,
+    /// Further address ranges that may reach instances through Kip's own group, such as `10.8.0.0/16`. Default none.
+    pub extra_cidrs: Vec<String>,
+    /// Further security groups of each instance, by id. With none at all instances get the VPC's own.
     pub security_group_ids: Vec<String>,
     /// Instance profile of each instance, by name or ARN. Default none.
     pub instance_profile: Option<String>,
@@ -50,6 +57,10 @@ pub struct AwsConfig {
     pub tags: BTreeMap<String, String>,
     /// Part of the instances' `Name`, for people. Default none.
     pub nametag: Option<String>,
+    /// URL of the instance metadata service that says where this process runs. Default: AWS's own, or `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
+    pub metadata_url: Option<String>,
+    /// How often routes are looked at and what was left over is searched for; that is removed after six times as long. Default 10 minutes.
+    pub upkeep_interval: Duration,
     /// Name or URL of an SQS queue in which EventBridge tells of interruptions. Default none: the agents alone notice them.
     pub interruption_queue: Option<String>,
     /// How long DescribeInstances may not show what RunInstances made. AWS states no figure; default 30 s, well above what is seen.
@@ -73,6 +84,18 @@ impl fmt::Debug for AwsCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AwsCredentials(..)")
     }
+}
+
+/// The security group that lets controller and VPC reach instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SecurityGroup {
+    /// One that Kip makes, tags and keeps.
+    #[default]
+    Kept,
+    /// This one, by its id. Kip changes nothing in it: it must let the controller reach TCP port 6421.
+    Given(String),
+    /// None: [`AwsConfig::security_group_ids`] are all there are.
+    None,
 }
 
 /// Whether instances get a public address.
@@ -108,6 +131,8 @@ impl Default for AwsConfig {
             vpc_id: None,
             subnet_ids: Vec::new(),
             images: ImageSpec::default(),
+            security_group: SecurityGroup::default(),
+            extra_cidrs: Vec::new(),
             security_group_ids: Vec::new(),
             instance_profile: None,
             public_address: PublicAddress::default(),
@@ -116,6 +141,8 @@ impl Default for AwsConfig {
             cpu_credits: CpuCredits::default(),
             tags: BTreeMap::new(),
             nametag: None,
+            metadata_url: None,
+            upkeep_interval: Duration::from_secs(600),
             interruption_queue: None,
             list_lag: Duration::from_secs(30),
             image_interval: Duration::from_secs(300),
@@ -145,13 +172,22 @@ impl AwsConfig {
                 problems.push(format!("{field}: `{url}` must begin with https:// or http://"));
             }
         }
+        let vpc = match &self.vpc_id {
+            Some(id) if id.eq_ignore_ascii_case(environment::DEFAULT) => &[],
+            other => other.as_slice(),
+        };
+        let own = match &self.security_group {
+            SecurityGroup::Given(id) => std::slice::from_ref(id),
+            SecurityGroup::Kept | SecurityGroup::None => &[],
+        };
         if let Some(queue) = &self.interruption_queue
             && let Err(reason) = interruption::check(queue)
         {
             problems.push(format!("interruption_queue: {reason}"));
         }
         let ids = [
-            ("vpc_id", "vpc-", self.vpc_id.as_slice()),
+            ("security_group", "sg-", own),
+            ("vpc_id", "vpc-", vpc),
             ("subnet_ids", "subnet-", self.subnet_ids.as_slice()),
             ("security_group_ids", "sg-", self.security_group_ids.as_slice()),
         ];
@@ -160,11 +196,20 @@ impl AwsConfig {
                 problems.push(format!("{field}: `{value}` is no id: it begins with `{prefix}`"));
             }
         }
-        if self.security_group_ids.len() > launch::GROUPS {
+        let groups = self.security_group_ids.len() + usize::from(self.security_group != SecurityGroup::None);
+        if groups > launch::GROUPS {
             problems.push(format!(
-                "security_group_ids: an instance has at most {}",
+                "security_group_ids: an instance has at most {}, Kip's own among them",
                 launch::GROUPS
             ));
+        }
+        if self.upkeep_interval.is_zero() {
+            problems.push("upkeep_interval: must not be zero".to_owned());
+        }
+        for text in &self.extra_cidrs {
+            if let Err(reason) = text.parse::<Cidr>() {
+                problems.push(format!("extra_cidrs: {reason}"));
+            }
         }
         for (key, value) in &self.tags {
             if let Err(reason) = tags::check(key, value) {
@@ -202,6 +247,8 @@ mod tests {
             pricing_endpoint_url: Some("pricing.example".into()),
             vpc_id: Some("subnet-1".into()),
             subnet_ids: vec!["vpc-1".into()],
+            security_group: SecurityGroup::Given("mine".into()),
+            extra_cidrs: vec!["10.0.0.0".into()],
             security_group_ids: vec!["default".into()],
             tags: BTreeMap::from([("aws:mine".into(), "x".into())]),
             ..AwsConfig::default()
@@ -213,6 +260,8 @@ mod tests {
             "pricing_endpoint_url:",
             "vpc_id:",
             "subnet_ids:",
+            "security_group:",
+            "extra_cidrs:",
             "security_group_ids:",
             "tags:",
             "interruption_queue:",

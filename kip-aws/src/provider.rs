@@ -27,6 +27,7 @@ use crate::interruption::Feed;
 use crate::routes::{Route, Routes};
 use crate::sold::Sold;
 use crate::subnets::Subnets;
+use crate::upkeep::{self, Upkeep};
 use crate::young::Young;
 use crate::{launch, observe, tags, terminate};
 
@@ -57,6 +58,7 @@ struct Inner {
     refreshing: Option<Refreshing>,
     routes: Routes,
     young: Young,
+    upkeep: Option<Upkeep>,
     /// When this process began to look at EC2: another may have launched just before.
     opened_at: Instant,
     describing: Batcher<InstanceId, Instance>,
@@ -108,6 +110,7 @@ impl AwsCloud {
             subnets: opened.subnets,
             images: opened.images,
             sold: opened.sold,
+            upkeep: opened.upkeep,
             feed: opened.feed,
             refreshing: opened.refreshing,
             routes: Routes::default(),
@@ -148,6 +151,17 @@ impl Inner {
         })
     }
 
+    /// The routes of an instance are made in the background, and tried again until they are there.
+    fn see_to_routes(&self, request: &LaunchRequest, instance: &Instance) {
+        match &self.upkeep {
+            _ if request.options.routes.is_empty() => {}
+            Some(upkeep) => upkeep.launched(instance.id.as_str()),
+            None => {
+                tracing::warn!(instance = %instance.id, "no routes lead to the instance: nobody said whose it is")
+            }
+        }
+    }
+
     /// Looks for what the token launched, again and again until it is found or a look that began at `until` or later found nothing. It is
     /// what is asked for now when its fingerprint is the same: configuration, image or subnet may have changed since the first call, which
     /// are not the caller's parameters.
@@ -172,7 +186,9 @@ impl Inner {
                 .iter()
                 .find(|instance| observe::tags_of(instance).get(tags::FINGERPRINT) == Some(&fingerprint));
             if let Some(same) = same {
-                return observe::instance("launch", same).map(|instance| Before::Same(Box::new(instance)));
+                let instance = observe::instance("launch", same)?;
+                self.see_to_routes(request, &instance);
+                return Ok(Before::Same(Box::new(instance)));
             }
             if !found.is_empty() {
                 return Ok(Before::Other);
@@ -255,6 +271,7 @@ impl CloudProvider for AwsCloud {
 
     async fn launch(&self, request: LaunchRequest) -> Result<Instance> {
         let prepared = self.0.route(&request).await.and_then(|route| {
+            upkeep::check(&request.options.routes)?;
             let input = launch::input(&request, &self.0.config, &route.image, &route.subnet)?;
             Ok((route, Box::new(input)))
         });
@@ -266,6 +283,7 @@ impl CloudProvider for AwsCloud {
             Ok(launched) => {
                 let instance = observe::instance("launch", &launched)?;
                 self.0.young.add(&instance.id);
+                self.0.see_to_routes(&request, &instance);
                 return Ok(instance);
             }
             Err(refusal) => refusal,
@@ -298,9 +316,16 @@ impl CloudProvider for AwsCloud {
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<()> {
-        match self.0.terminating.ask("terminate", id).await? {
+        let before = self.0.terminating.ask("terminate", id).await?;
+        if let Some(upkeep) = &self.0.upkeep {
+            upkeep.terminated(id.as_str());
+        }
+        // Of a young one a controller believes `NotFound` only after a success, and this is the first word that EC2 knows it. Its owner
+        // may have ended it, or the answer of the call that did was lost.
+        let is_news = before.is_some() && self.0.young.is_news(id);
+        match before {
             // Gone before this call. One that this call ended at once is asked for once more.
-            Some(InstanceStateName::Terminated) => Err(gone("terminate", id)),
+            Some(InstanceStateName::Terminated) if !is_news => Err(gone("terminate", id)),
             // EC2 does not know yet what it launched a moment ago: nothing is gone, and callers repeat.
             None if self.0.young.has(id) => Ok(()),
             None => Err(gone("terminate", id)),

@@ -1,6 +1,6 @@
 //! The subnets instances are put into: of those in a zone, the one with the most free addresses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -108,6 +108,15 @@ impl Subnets {
             .iter()
             .map(|subnet| subnet.zone.clone())
             .collect()
+    }
+
+    /// How many instances still find addresses, by zone.
+    pub(crate) fn room(&self) -> BTreeMap<Zone, i64> {
+        let mut room = BTreeMap::new();
+        for subnet in &self.locked().list {
+            *room.entry(subnet.zone.clone()).or_default() += i64::from(subnet.free / self.need);
+        }
+        room
     }
 
     /// Reads the free addresses anew when they are old, or when the zone seems full. Keeps the old ones when EC2 does not tell.

@@ -7,7 +7,7 @@ use hmac_sha256::Hash;
 use kip_core::error::{Error, ErrorKind, Result};
 use kip_core::provider::{LaunchRequest, tags};
 
-use crate::labels;
+use crate::{labels, upkeep};
 
 /// Most tags a resource may have. Source for all limits here: "Tag your Amazon EC2 resources", Amazon EC2 User Guide.
 pub(crate) const MOST: usize = 50;
@@ -62,6 +62,9 @@ pub(crate) fn of_launch(
         .or_insert_with(|| named.unwrap_or_else(|| name(request, nametag)));
     all.extend(request.tags.clone());
     all.insert(FINGERPRINT.into(), fingerprint(request));
+    if !request.options.routes.is_empty() {
+        all.insert(upkeep::TAG.into(), upkeep::tag_value(&request.options.routes));
+    }
     if let Some(pod) = all.get_mut(tags::POD) {
         // For people, and a namespace and a name may be longer together than a tag.
         *pod = pod.chars().take(VALUE).collect();

@@ -10,7 +10,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use clap_complete::Shell;
 
 use crate::aws_environment::AwsEnvironment;
-use crate::{boot, catalogue, completion, config, get, legacy, logging, output, run, size};
+use crate::{boot, catalogue, completion, config, get, legacy, logging, output, preflight, run, size};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -49,6 +49,8 @@ enum Command {
     Dev(DevArgs),
     /// Serve a Kubernetes cluster as one virtual node.
     Run(Box<RunArgs>),
+    /// Check that everything is there that `kip run` needs: credentials, network, images, permissions. Changes nothing.
+    Preflight(preflight::PreflightArgs),
     /// Check or print the configuration.
     Config {
         #[command(subcommand)]
@@ -388,7 +390,7 @@ pub(crate) enum CloudName {
     Aws,
 }
 
-/// How `kip size` and `kip catalogue` print.
+/// How `kip size`, `kip catalogue` and `kip preflight` print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SizeOutput {
     /// For people.
@@ -485,6 +487,7 @@ impl Args {
                 logs()?;
                 run::run(*args)
             }
+            Command::Preflight(args) => preflight::run(&args),
             Command::Config { command } => config_command(command),
             Command::Size(args) => size::run(&args),
             Command::Catalogue(args) => catalogue::run(&args),

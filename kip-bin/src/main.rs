@@ -22,6 +22,7 @@ mod manifest;
 mod migration;
 mod office;
 mod output;
+mod preflight;
 mod run;
 mod signals;
 mod size;

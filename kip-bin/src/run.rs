@@ -18,7 +18,7 @@ use crate::controller::{Controller, Parts};
 use crate::office::{self, Office};
 use crate::signals::Signals;
 use crate::standing::Standing;
-use crate::wire::Connection;
+use crate::wire::{Connection, Home};
 use crate::{boot, instance_data, system, wire};
 
 /// What to do where the kubelet's certificate or key cannot be read.
@@ -147,7 +147,12 @@ impl Act<'_> {
         install_cells(&client).await?;
         let kubelet = kubelet_config(args, config, &client, node_ip).await?;
         let authority = system::cell_authority(&client, self.kip_namespace).await?;
-        let (provider, freshness) = wire::provider(config).await?;
+        let home = Home {
+            cluster: system::cluster_uid(&client).await?,
+            node: NodeName::new(&args.nodename),
+            address: node_ip,
+        };
+        let (provider, freshness) = wire::provider(config, &home).await?;
         Controller::start(Parts {
             client,
             kubelet,

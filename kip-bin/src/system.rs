@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use kip_core::cell::CellAuthority;
+use kip_core::ids::ClusterUid;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
@@ -15,6 +16,23 @@ pub(crate) const CA_SECRET: &str = "kip-cell-ca";
 
 /// Kip's own namespace when nothing else is said.
 pub(crate) const NAMESPACE: &str = "kip";
+
+/// The cluster's UID: that of its namespace kube-system, which nobody deletes.
+///
+/// # Errors
+/// When the namespace cannot be read.
+pub(crate) async fn cluster_uid(client: &Client) -> anyhow::Result<ClusterUid> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let namespace = api
+        .get("kube-system")
+        .await
+        .context("cannot read the namespace kube-system, whose UID is the cluster's; check the cluster's address and the permissions")?;
+    let uid = namespace
+        .metadata
+        .uid
+        .context("the namespace kube-system has no UID")?;
+    Ok(ClusterUid::new(uid))
+}
 
 /// The authority that certifies cells: read from its Secret, or made and stored there. When two controllers make it at once, one wins
 /// and both use it.

@@ -1,10 +1,12 @@
 //! Joins the parts: the runtime, the cluster's client, and the cloud the configuration names.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use kip_core::ids::{ClusterUid, NodeName};
 use kip_core::provider::CloudProvider;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config as ClientConfig};
@@ -37,11 +39,33 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     outcome
 }
 
+/// Whose instances a cloud is to launch, and from where they are controlled.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "aws"),
+    expect(dead_code, reason = "only EC2 keeps anything for a node")
+)]
+pub(crate) struct Home {
+    /// UID of the cluster.
+    pub(crate) cluster: ClusterUid,
+    /// Name of the virtual node.
+    pub(crate) node: NodeName,
+    /// This machine's address.
+    pub(crate) address: IpAddr,
+}
+
 /// The cloud the configuration names, ready to launch, and how fresh what it sells is, where it tells.
 ///
 /// # Errors
 /// When it cannot work here: the message says what is missing and what to do.
-pub(crate) async fn provider(config: &Config) -> anyhow::Result<(Arc<dyn CloudProvider>, Option<Freshness>)> {
+#[cfg_attr(
+    not(feature = "aws"),
+    expect(unused_variables, reason = "only EC2 keeps anything for a node")
+)]
+pub(crate) async fn provider(
+    config: &Config,
+    home: &Home,
+) -> anyhow::Result<(Arc<dyn CloudProvider>, Option<Freshness>)> {
     match &config.cloud {
         #[cfg(feature = "local")]
         Cloud::Local(local) => Ok((Arc::new(kip_local::LocalCloud::new(local.clone()).await?), None)),
@@ -49,12 +73,13 @@ pub(crate) async fn provider(config: &Config) -> anyhow::Result<(Arc<dyn CloudPr
         Cloud::Aws(aws) => {
             let settings = config.ec2(aws);
             // Boxed: the future that opens EC2 is large, and awaited once.
-            let mut builder = kip_aws::AwsCloud::builder(settings);
+            let mut builder = kip_aws::AwsCloud::builder(settings)
+                .owner(&home.cluster, &home.node)
+                .controller(home.address);
             if let Some(facts) = &aws.facts {
                 builder = builder.facts(facts.clone());
             }
-            let opening = Box::pin(builder.open());
-            let cloud = opening.await?;
+            let cloud = Box::pin(builder.open()).await?;
             let freshness = aws_freshness(cloud.clone());
             Ok((Arc::new(cloud), Some(freshness)))
         }

@@ -1,8 +1,11 @@
 //! The few calls of EC2's API that Kip makes, without retries: whoever asks decides whether to ask again.
 
 pub(crate) mod catalogue;
+mod dry_run;
 pub(crate) mod limit;
+mod network;
 pub(crate) mod prices;
+mod routing;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +19,8 @@ use kip_core::ids::InstanceId;
 use crate::builder::START;
 use crate::errors;
 use crate::images::ImageSpec;
+
+pub(crate) use dry_run::DryRun;
 
 /// Instances a page of DescribeInstances: the most EC2 gives. Source: DescribeInstances, Amazon EC2 API Reference.
 const PAGE: i32 = 1000;

@@ -25,6 +25,7 @@ impl Leads for FakeEc2 {
             secret_access_key: "secret".to_owned().into(),
         });
         config.endpoint_url = Some(self.url().to_owned());
+        config.metadata_url = Some(self.url().to_owned());
         config.vpc_id = Some("vpc-1".into());
         config.images.ids = vec!["ami-0amd".into(), "ami-0arm".into()];
         config.list_lag = std::time::Duration::ZERO;

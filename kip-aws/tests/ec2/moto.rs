@@ -2,6 +2,7 @@
 //!
 //! Moto never fails, ends instances at once, and ignores client tokens, so promises about those are kept to our own fake.
 
+mod environment;
 pub(crate) mod server;
 
 use anyhow::{Result, ensure};

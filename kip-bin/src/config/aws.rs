@@ -27,6 +27,8 @@ pub(crate) struct Aws {
     pub(super) subnet_id: Option<String>,
     #[serde(rename = "subnetIDs", skip_serializing_if = "Vec::is_empty")]
     pub(super) subnet_ids: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) security_group: Option<String>,
     #[serde(rename = "endpointURL", skip_serializing_if = "Option::is_none")]
     pub(super) endpoint_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +63,7 @@ pub(super) fn read(section: Section<'_>) -> Aws {
         vpc_id: section.text("vpcID"),
         subnet_id: section.text("subnetID"),
         subnet_ids: section.texts("subnetIDs"),
+        security_group: section.text("securityGroup"),
         endpoint_url: section.text("endpointURL"),
         interruption_queue: section.text("interruptionQueue"),
         pricing_endpoint_url: section.text("pricingEndpointURL"),
@@ -102,21 +105,23 @@ pub(super) use ec2::check;
 mod ec2 {
     use std::time::Duration;
 
-    use kip_aws::{AwsConfig, AwsCredentials, CpuCredits, ImageSpec, PublicAddress};
+    use kip_aws::{AwsConfig, AwsCredentials, CpuCredits, ImageSpec, PublicAddress, SecurityGroup};
 
     use super::Aws;
     use crate::config::document::Findings;
     use crate::config::{Cells, Config, Credits};
 
     /// Where a user writes what is a field of [`AwsConfig`].
-    const PATHS: [(&str, &str); 7] = [
+    const PATHS: [(&str, &str); 9] = [
         ("images", "cells.bootImageSpec"),
         ("endpoint_url", "cloud.aws.endpointURL"),
         ("interruption_queue", "cloud.aws.interruptionQueue"),
         ("pricing_endpoint_url", "cloud.aws.pricingEndpointURL"),
         ("vpc_id", "cloud.aws.vpcID"),
         ("subnet_ids", "cloud.aws.subnetIDs"),
+        ("security_group", "cloud.aws.securityGroup"),
         ("security_group_ids", "cells.extraSecurityGroups"),
+        ("extra_cidrs", "cells.extraCIDRs"),
     ];
 
     /// The account of the old Kip's own images, which were also its default.
@@ -124,10 +129,11 @@ mod ec2 {
 
     /// Reports what EC2 could never do, and what has no effect there.
     pub(in crate::config) fn check(aws: &Aws, cells: &Cells, findings: &Findings) {
-        if !cells.extra_cidrs.is_empty() {
-            let instead =
-                "has no effect: Kip does not make security groups yet; name one in extraSecurityGroups";
-            findings.warning("cells.extraCIDRs", instead);
+        if let (Some(group), false) = (&aws.security_group, cells.extra_cidrs.is_empty()) {
+            let message = format!(
+                "has no effect with `cloud.aws.securityGroup: {group}`: Kip changes only its own group"
+            );
+            findings.warning("cells.extraCIDRs", message);
         }
         let owners = cells.boot_image_spec.get("owners");
         if owners.is_some_and(|owners| owners.split_whitespace().any(|owner| owner == OLD_IMAGES)) {
@@ -200,6 +206,12 @@ mod ec2 {
             config.subnet_ids = self.subnet_id.iter().chain(&self.subnet_ids).cloned().collect();
             // A specification that cannot be read was refused when the file was.
             config.images = ImageSpec::parse(&cells.boot_image_spec).unwrap_or_default();
+            config.security_group = match self.security_group.as_deref() {
+                None => SecurityGroup::Kept,
+                Some("none") => SecurityGroup::None,
+                Some(id) => SecurityGroup::Given(id.to_owned()),
+            };
+            config.extra_cidrs.clone_from(&cells.extra_cidrs);
             config.security_group_ids.clone_from(&cells.extra_security_groups);
             config.instance_profile.clone_from(&cells.default_iam_permissions);
             if cells.private_ip_only {
@@ -274,6 +286,42 @@ cells:
     }
 
     #[test]
+    fn the_default_vpc_can_be_named_and_a_group_of_the_users_takes_the_place_of_kips() {
+        for (written, vpc, group) in [
+            ("{region: us-east-1}", None, kip_aws::SecurityGroup::Kept),
+            (
+                "{region: us-east-1, vpcID: Default, securityGroup: none}",
+                Some("Default"),
+                kip_aws::SecurityGroup::None,
+            ),
+            (
+                "{region: us-east-1, securityGroup: sg-1}",
+                None,
+                kip_aws::SecurityGroup::Given("sg-1".into()),
+            ),
+        ] {
+            let text = format!(
+                "{{cloud: {{aws: {written}}}, cells: {{bootImageSpec: {{imageIDs: ami-1}}, extraCIDRs: [10.0.0.0/8]}}}}"
+            );
+            let loaded = parse(&text, "provider.yaml").unwrap();
+            let crate::config::Cloud::Aws(aws) = &loaded.config.cloud else {
+                panic!("{:?}", loaded.config.cloud);
+            };
+            let config = aws.settings(&loaded.config.cells);
+            assert_eq!(config.vpc_id.as_deref(), vpc, "{written}");
+            assert_eq!(config.security_group, group, "{written}");
+            assert_eq!(config.extra_cidrs, ["10.0.0.0/8"], "{written}");
+        }
+        let found = problems(
+            "{cloud: {aws: {region: us-east-1, securityGroup: mine}}, cells: {bootImageSpec: {imageIDs: ami-1}}}",
+        );
+        assert!(
+            found[0].starts_with("cloud.aws.securityGroup: `mine` is no id"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
     fn every_mistake_is_told_where_it_was_written() {
         let found = problems(
             "
@@ -311,7 +359,7 @@ cells: {bootImageSpec: {imageIDs: ami-1}, extraSecurityGroups: [default]}
     #[test]
     fn what_has_no_effect_is_said() {
         let text = "
-cloud: {aws: {region: us-east-1}}
+cloud: {aws: {region: us-east-1, securityGroup: none}}
 cells: {bootImageSpec: {imageIDs: ami-1}, extraCIDRs: [10.0.0.0/8]}
 ";
         let loaded = parse(text, "provider.yaml").unwrap();

@@ -1,11 +1,17 @@
 //! What the fake EC2 knows, and what its calls do to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::dry_run;
+use super::left_over::{self, LeftOver};
 use super::market::Market;
+use super::route_tables::{self, RouteTable};
+use super::security_groups::{self, SecurityGroups};
+use super::vpcs::{self, Vpc};
 use super::wire::{self, Params, element, set, wrap};
 
 /// An answer: the XML, or the code and sentence that refuse.
@@ -16,6 +22,10 @@ pub type Answer = Result<String, (String, String)>;
 pub struct State {
     /// Types that are sold, and their architecture.
     pub types: BTreeMap<String, &'static str>,
+    /// Architecture of every other type. None: no other is sold. Default None.
+    pub other_types: Option<&'static str>,
+    /// Where the instances' addresses begin: the k-th has the 2k-th and the next. Default 10.0.0.0.
+    pub network: Ipv4Addr,
     /// Zone and free addresses of each subnet.
     pub subnets: BTreeMap<String, (String, i64)>,
     /// Architecture and creation date of each image.
@@ -34,6 +44,22 @@ pub struct State {
     pub page: usize,
     /// By id.
     pub instances: BTreeMap<String, Machine>,
+    /// Actions that the caller's policy does not allow.
+    pub denied_actions: BTreeSet<String>,
+    /// The VPCs of the caller's own machine; none when it is no instance.
+    pub homes: Vec<String>,
+    /// VPCs, by id.
+    pub vpcs: BTreeMap<String, Vpc>,
+    /// Security groups, by id.
+    pub security_groups: SecurityGroups,
+    /// Route tables, by id.
+    pub route_tables: BTreeMap<String, RouteTable>,
+    /// Instances that take packets that are not for their own addresses.
+    pub forwarding: BTreeSet<String>,
+    /// Network interfaces that nobody uses.
+    pub left_interfaces: LeftOver,
+    /// Volumes that nobody uses.
+    pub left_volumes: LeftOver,
     /// Sizes, zones and prices.
     pub market: Market,
     /// Instances with termination protection: no call that names one ends any in its zone.
@@ -84,6 +110,8 @@ impl Default for State {
                 ("c7i.large".to_owned(), "x86_64"),
                 ("t4g.small".to_owned(), "arm64"),
             ]),
+            other_types: None,
+            network: Ipv4Addr::new(10, 0, 0, 0),
             subnets: BTreeMap::from([
                 subnet("subnet-a", "us-east-1a", 4000),
                 subnet("subnet-a2", "us-east-1a", 250),
@@ -100,6 +128,14 @@ impl Default for State {
             shutdown: Duration::ZERO,
             page: 1000,
             instances: BTreeMap::new(),
+            denied_actions: BTreeSet::new(),
+            homes: Vec::new(),
+            vpcs: vpcs::usual(),
+            security_groups: SecurityGroups::new(),
+            route_tables: route_tables::usual(),
+            forwarding: BTreeSet::new(),
+            left_interfaces: LeftOver::new(),
+            left_volumes: LeftOver::new(),
             market: Market::default(),
             protected: BTreeSet::new(),
             denied: BTreeSet::new(),
@@ -113,12 +149,35 @@ impl Default for State {
 impl State {
     /// Answers a call.
     pub fn call(&mut self, action: &str, params: &Params) -> Answer {
+        if let Some(refused) = dry_run::refusal(&self.denied_actions, action, params) {
+            return Err(refused);
+        }
+        if params.get("DryRun") == Some("true") {
+            return dry_run::answer(self, action, params);
+        }
         match action {
             "RunInstances" => self.run(params),
             "TerminateInstances" => self.terminate(params),
             "DescribeInstances" => self.describe(params),
+            "DescribeInstanceAttribute" => self.describe_attribute(params),
             "DescribeSubnets" => self.describe_subnets(params),
             "DescribeImages" => self.describe_images(params),
+            "DescribeVpcs" => vpcs::describe(&self.vpcs, params),
+            "DescribeSecurityGroups" => security_groups::describe(&self.security_groups, params),
+            "CreateSecurityGroup" => security_groups::create(&mut self.security_groups, params),
+            "AuthorizeSecurityGroupIngress" => security_groups::authorize(&mut self.security_groups, params),
+            "DescribeRouteTables" => route_tables::describe(self),
+            "CreateRoute" | "ReplaceRoute" | "DeleteRoute" => route_tables::change(self, action, params),
+            "ModifyInstanceAttribute" => route_tables::modify(self, params),
+            "DescribeNetworkInterfaces" => left_over::describe(
+                &self.left_interfaces,
+                "networkInterfaceSet",
+                "networkInterfaceId",
+                params,
+            ),
+            "DeleteNetworkInterface" => left_over::delete_interface(&mut self.left_interfaces, params),
+            "DescribeVolumes" => left_over::describe(&self.left_volumes, "volumeSet", "volumeId", params),
+            "RevokeSecurityGroupIngress" => security_groups::revoke(&mut self.security_groups, params),
             _ => self.market.call(action, params).unwrap_or_else(|| {
                 refuse(
                     "InvalidAction",
@@ -168,7 +227,8 @@ impl State {
             );
         }
         let instance_type = params.get("InstanceType").unwrap_or_default().to_owned();
-        let Some(architecture) = self.types.get(&instance_type) else {
+        let listed = self.types.get(&instance_type).copied();
+        let Some(architecture) = listed.or(self.other_types) else {
             return refuse(
                 "InvalidParameterValue",
                 format!("Invalid value '{instance_type}' for InstanceType."),
@@ -176,7 +236,7 @@ impl State {
         };
         let image = params.get("ImageId").unwrap_or_default();
         match self.images.get(image) {
-            Some((of_image, _)) if of_image == architecture => {}
+            Some((of_image, _)) if *of_image == architecture => {}
             Some(_) => {
                 return refuse(
                     "InvalidParameterValue",
@@ -254,6 +314,13 @@ impl State {
             None if self.boot.is_some_and(|boot| machine.born.elapsed() >= boot) => "running",
             None => "pending",
         }
+    }
+
+    /// Whether an instance is there and not terminated.
+    pub(super) fn is_alive(&self, id: &str) -> bool {
+        self.instances
+            .get(id)
+            .is_some_and(|machine| self.state_of(machine) != "terminated")
     }
 
     fn is_shown(&self, machine: &Machine) -> bool {
@@ -345,6 +412,12 @@ impl State {
         let value = match name.as_str() {
             "instance-id" => Some(id.to_owned()),
             "instance-state-name" => Some(self.state_of(machine).to_owned()),
+            "tag-key" => {
+                let tags = machine.params.tags("instance");
+                return patterns
+                    .iter()
+                    .any(|pattern| tags.keys().any(|key| wire::matches(pattern, key)));
+            }
             "client-token" => machine.params.get("ClientToken").map(str::to_owned),
             other => other
                 .strip_prefix("tag:")
@@ -358,8 +431,10 @@ impl State {
         let text =
             |element_name: &str, param: &str| element(element_name, params.get(param).unwrap_or_default());
         let address = |host: u64| {
-            let [.., a, b] = (machine.number * 2 + host).to_be_bytes();
-            format!("10.0.{a}.{b}")
+            // Not more than a network has: tests launch hundreds, not thousands of millions.
+            let [.., a, b, c, d] = (machine.number * 2 + host).to_be_bytes();
+            let address = u32::from(self.network) + u32::from_be_bytes([a, b, c, d]);
+            Ipv4Addr::from(address).to_string()
         };
         let state = self.state_of(machine);
         let tags = params
@@ -382,6 +457,14 @@ impl State {
             + &element("launchTime", "2026-11-25T12:00:00.000Z")
             + &wrap("placement", &element("availabilityZone", &machine.zone))
             + &text("subnetId", "NetworkInterface.1.SubnetId")
+            + &element(
+                "sourceDestCheck",
+                if self.forwarding.contains(id) {
+                    "false"
+                } else {
+                    "true"
+                },
+            )
             + &text("clientToken", "ClientToken")
             + &set("tagSet", tags);
         if state != "terminated" {
