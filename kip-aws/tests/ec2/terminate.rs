@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use futures::future::{join_all, try_join_all};
 use kip_aws::AwsCloud;
 use kip_core::ErrorKind;
@@ -31,7 +31,9 @@ async fn ends_all_but(
     for (id, result) in ids.iter().zip(results) {
         let phase = cloud.get(id).await?.phase;
         if id == spared {
-            let error = result.unwrap_err();
+            let Err(error) = result else {
+                bail!("{id} was ended");
+            };
             ensure!(error.kind() == ErrorKind::PermissionDenied, "{error:?}");
             ensure!(
                 error.message().contains(says) && error.to_string().contains(id.as_str()),
