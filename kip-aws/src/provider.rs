@@ -320,9 +320,12 @@ impl CloudProvider for AwsCloud {
         if let Some(upkeep) = &self.0.upkeep {
             upkeep.terminated(id.as_str());
         }
+        // Of a young one a controller believes `NotFound` only after a success, and this is the first word that EC2 knows it. Its owner
+        // may have ended it, or the answer of the call that did was lost.
+        let is_news = before.is_some() && self.0.young.is_news(id);
         match before {
             // Gone before this call. One that this call ended at once is asked for once more.
-            Some(InstanceStateName::Terminated) => Err(gone("terminate", id)),
+            Some(InstanceStateName::Terminated) if !is_news => Err(gone("terminate", id)),
             // EC2 does not know yet what it launched a moment ago: nothing is gone, and callers repeat.
             None if self.0.young.has(id) => Ok(()),
             None => Err(gone("terminate", id)),

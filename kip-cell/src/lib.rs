@@ -15,6 +15,7 @@ pub mod cri;
 mod host;
 mod logs;
 mod metadata;
+mod network;
 mod pod;
 mod probes;
 mod reconcile;
@@ -27,6 +28,7 @@ mod volumes;
 pub use agent::{Agent, AgentError};
 pub use boot::{BootError, load as load_boot_config};
 pub use credentials::{CREDENTIAL_PROVIDER_BIN_DIR, CREDENTIAL_PROVIDER_CONFIG_PATH, CredentialProviders};
+pub use network::prepare as prepare_network;
 pub use server::TlsError;
 
 /// An error and its causes in one line, for logs and answers.

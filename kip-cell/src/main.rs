@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use kip_cell::{Agent, load_boot_config};
+use kip_cell::{Agent, load_boot_config, prepare_network};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -41,6 +41,11 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let config = load_boot_config(&args.config_path())?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let folder = args.root.join("etc/cni/net.d");
+    if let Some(service) = config.metadata.clone() {
+        // Beside everything else: a cell without its second address still runs pods in its own network.
+        tokio::spawn(async move { prepare_network(&service, &folder).await });
+    }
     let agent = Agent::bind(&config, args.credential_providers()).await?;
     let shutdown = async move {
         tokio::select! {

@@ -565,6 +565,21 @@ fn the_clouds_not_found_is_not_believed_of_an_instance_younger_than_its_lag() {
 }
 
 #[test]
+fn a_short_pod_whose_instance_the_cloud_terminated_is_gone_without_waiting_for_the_lag() {
+    let life = booting()
+        .on(gone())
+        .on(terminated(Ok(())))
+        .after(1)
+        .on(Event::Woke)
+        .on(terminated(Err(ErrorKind::NotFound)));
+    assert_eq!(
+        life.phase(),
+        Phase::Finished,
+        "or each short pod costs a call after the other, and waits"
+    );
+}
+
+#[test]
 fn silence_alone_never_moves_a_pod_and_absence_does() {
     let mut life = running().on(Event::Disconnected {
         attempt: 1,

@@ -20,6 +20,6 @@ mod user_data;
 
 pub use cloud::{Faults, LocalCloud};
 pub use config::{LocalConfig, RegistryConfig};
-pub use host::{Leftovers, Missing};
+pub use host::{Addressing, Leftovers, Missing};
 pub use image::write_busybox_archive;
 pub use offering::LocalOffering;

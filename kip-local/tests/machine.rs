@@ -5,13 +5,13 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
 use kip_core::error::ErrorKind;
 use kip_core::ids::InstanceId;
 use kip_core::model::{CapacityType, InstancePhase};
 use kip_core::provider::{CloudProvider as _, ListOptions, OfferingQuery};
-use kip_local::{Leftovers, LocalCloud};
+use kip_local::{Addressing, Leftovers, LocalCloud};
 use support::{Place, bare_request, console, processes, until};
 
 async fn gone(cloud: &LocalCloud, id: &InstanceId) -> Result<()> {
@@ -345,4 +345,58 @@ async fn bridge_of(place: &Place) -> Result<String> {
         .into_iter()
         .find(|link| link.starts_with("kip"))
         .context("a bridge")
+}
+
+/// Else a cloud that has addresses but no machines could not give its instances ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_has_the_addresses_it_was_launched_at_and_nobody_else_has_them() -> Result<()> {
+    let place = Place::new()?;
+    let cloud = LocalCloud::new(place.bare()?).await?;
+    let std::net::IpAddr::V4(gateway) = cloud.gateway() else {
+        anyhow::bail!("the gateway is {}", cloud.gateway());
+    };
+    let address = |offset: u32| std::net::Ipv4Addr::from(u32::from(gateway) + offset);
+    // The second pair's pod is where the first free pair would be.
+    let pairs = [(100, 600), (101, 7)].map(|(management, pod)| Addressing {
+        management: address(management),
+        pod: address(pod),
+    });
+    let first = cloud.launch_at(bare_request("first"), pairs[0]).await?;
+    ensure!(
+        first.addresses.management == Some(pairs[0].management.into()),
+        "{first:?}"
+    );
+    ensure!(first.addresses.pod == Some(pairs[0].pod.into()), "{first:?}");
+    let again = cloud.launch_at(bare_request("first"), pairs[0]).await?;
+    ensure!(again.id == first.id, "{again:?}");
+    cloud.launch_at(bare_request("second"), pairs[1]).await?;
+    let chosen = cloud.launch(bare_request("chosen by the cloud")).await?;
+    ensure!(
+        chosen.addresses.management != Some(pairs[1].pod.into()),
+        "{chosen:?}"
+    );
+
+    for (token, at, kind) in [
+        ("first", pairs[1], ErrorKind::AlreadyExists),
+        ("taken", pairs[0], ErrorKind::Conflict),
+        (
+            "the machine's",
+            Addressing {
+                management: gateway,
+                ..pairs[0]
+            },
+            ErrorKind::InvalidRequest,
+        ),
+    ] {
+        let error = cloud.launch_at(bare_request(token), at).await.unwrap_err();
+        ensure!(error.kind() == kind, "{token}: {error:?}");
+    }
+    drop(cloud);
+    let cloud = LocalCloud::new(place.bare()?).await?;
+    ensure!(
+        cloud.get(&first.id).await?.addresses == first.addresses,
+        "adopted at others"
+    );
+    cloud.purge().await?;
+    place.nothing_left().await
 }

@@ -91,11 +91,15 @@ enum Task {
     /// Run the end-to-end tests against a real or the in-process control plane (needs root).
     #[command(after_help = "Examples:\n  \
         cargo xtask e2e --control-plane real\n  \
-        cargo xtask e2e --control-plane embedded --only exec")]
+        cargo xtask e2e --control-plane embedded --only exec\n  \
+        cargo xtask e2e --cloud ec2      # EC2's API from moto and from a fake with faults on")]
     E2e {
         /// Which Kubernetes API the tests run against.
-        #[arg(long, value_enum)]
+        #[arg(long, value_enum, default_value_t = cluster::Kind::Embedded)]
         control_plane: cluster::Kind,
+        /// Whose instances the pods run on.
+        #[arg(long, value_enum, default_value_t)]
+        cloud: e2e::Choice,
         /// Only cases whose name contains this.
         #[arg(long)]
         only: Option<String>,
@@ -143,9 +147,17 @@ fn perform(task: Task) -> Result<()> {
         }
         Task::E2e {
             control_plane,
+            cloud,
             only,
             api_only,
-        } => e2e::run(control_plane, &e2e::Options { only, api_only }),
+        } => e2e::run(
+            control_plane,
+            &e2e::Options {
+                only,
+                api_only,
+                cloud,
+            },
+        ),
         Task::Soak { minutes, seed } => soak::run(soak::Options { minutes, seed }),
     }
 }

@@ -110,3 +110,19 @@ async fn a_denied_permission_is_not_asked_about_for_each_instance() -> Result<()
     ensure!(calls <= 22, "{calls} calls");
     Ok(())
 }
+
+/// Else a pod whose instance its owner ended, or whose end was answered to nobody, would wait until it is old.
+#[tokio::test]
+async fn a_young_instance_that_is_terminated_is_known_before_it_is_gone() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let mut config = ec2.config();
+    config.list_lag = Duration::from_secs(600);
+    let cloud = ec2.open(config).await?;
+    let id = launched(&cloud, 1).await?.remove(0);
+    ec2.state()
+        .end(id.as_str(), "Client.UserInitiatedShutdown", "by its owner");
+    cloud.terminate(&id).await?;
+    let gone = cloud.terminate(&id).await.unwrap_err();
+    ensure!(gone.kind() == ErrorKind::NotFound, "{gone:?}");
+    Ok(())
+}

@@ -55,7 +55,12 @@ impl Session {
         Ok(notices)
     }
 
-    async fn get(&mut self, connection: &mut Connection, path: &str) -> Result<Option<String>, String> {
+    /// One document; none where there is none.
+    pub(super) async fn get(
+        &mut self,
+        connection: &mut Connection,
+        path: &str,
+    ) -> Result<Option<String>, String> {
         let mut is_fresh = false;
         loop {
             let token = match &self.token {

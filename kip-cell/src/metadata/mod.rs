@@ -3,6 +3,7 @@
 //! The service is asked again and again; it never calls. One that does not answer is asked less and less often and harms nothing: what it
 //! said last stands. Nothing is kept across restarts of the agent, as the service says everything again.
 
+mod addresses;
 mod client;
 mod ec2;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use kip_cell_api::v1::InstanceNotice;
 use kip_cell_api::{MetadataKind, MetadataService};
 use tokio::sync::mpsc;
 
+pub(crate) use addresses::{Addresses, addresses};
 pub(crate) use client::check;
 
 /// How often the service is asked.

@@ -64,7 +64,8 @@ pub trait CloudProvider: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// other parameters); `Timeout` and `Unavailable` mean it may have happened.
     async fn launch(&self, request: LaunchRequest) -> Result<Instance>;
 
-    /// Begins to terminate an instance, or continues. Safe to repeat.
+    /// Begins to terminate an instance, or continues. Safe to repeat. After a success `NotFound` is believed at once, however young
+    /// the instance is: a cloud that may only not know it yet answers success again.
     ///
     /// # Errors
     /// `NotFound` once it is really gone: that is the answer callers wait for.

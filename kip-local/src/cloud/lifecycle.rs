@@ -93,7 +93,7 @@ impl Inner {
         self.kill(&group).await?;
         self.network.detach(short).await?;
 
-        let addressing = self.network.addressing(record.slot);
+        let addressing = record.addressing(&self.network);
         let network = async {
             {
                 let _bridging = self.bridging.lock().await;
@@ -146,7 +146,7 @@ impl Inner {
         let user_data = record::load_user_data(&folder).map_err(|source| {
             Error::new(ErrorKind::Unexpected, "launch", "cannot read its user-data").with_source(source)
         })?;
-        let addressing = self.network.addressing(record.slot);
+        let addressing = record.addressing(&self.network);
         machine::build(
             &folder,
             &Blueprint {
@@ -156,6 +156,7 @@ impl Inner {
                 plugins: self.plugins.clone(),
                 hierarchies: self.cgroups.hierarchies.clone(),
                 addressing,
+                prefix: self.network.subnet.prefix(),
                 mtu: self.network.mtu,
                 nameservers: self.nameservers.clone(),
                 registries: self.config.registries.clone(),

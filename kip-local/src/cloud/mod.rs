@@ -32,7 +32,7 @@ pub use faults::Faults;
 use record::Record;
 
 use crate::config::LocalConfig;
-use crate::host::{self, Cgroups, Leftovers, Missing, Names, Network, Tools};
+use crate::host::{self, Addressing, Cgroups, Leftovers, Missing, Names, Network, Tools};
 use crate::image::{self, Baked};
 use crate::offering::Catalogue;
 use crate::user_data;
@@ -184,6 +184,60 @@ impl LocalCloud {
         self.0.faults.clone()
     }
 
+    /// Launches an instance at addresses of the caller's choice, otherwise as [`CloudProvider::launch`]: for a program that gives this
+    /// machine's instances to a cloud which has addresses but no machines. A repeat with the same token and addresses finds the first.
+    ///
+    /// # Errors
+    /// Those of a launch; `InvalidRequest` when the addresses are none for an instance in this cloud's network, `Conflict` when another
+    /// instance has one of them.
+    pub async fn launch_at(&self, request: LaunchRequest, at: Addressing) -> Result<Instance> {
+        self.launch_with(request, Some(at)).await
+    }
+
+    async fn launch_with(&self, request: LaunchRequest, at: Option<Addressing>) -> Result<Instance> {
+        const OP: &str = "launch";
+        tokio::time::sleep(self.0.faults.delay()).await;
+        if let Some(error) = self.0.faults.refusal() {
+            return Err(error.with_context("token", &request.token));
+        }
+        if self.0.catalogue.find(&request.offering).is_none() {
+            return Err(
+                Error::new(ErrorKind::InvalidRequest, OP, "this cloud does not sell that")
+                    .with_context("offering", &request.offering),
+            );
+        }
+        options::check(&request.options)?;
+        let length = request.user_data.as_bytes().len();
+        if length > UserData::MAX_BYTES {
+            let message = format!(
+                "user-data has {length} bytes, at most {} are taken",
+                UserData::MAX_BYTES
+            );
+            return Err(Error::new(ErrorKind::InvalidRequest, OP, message));
+        }
+        user_data::files(&request.user_data)?;
+        let (id, new) = self.0.accept(&request, at)?;
+        if new && self.0.boot_delay.is_zero() {
+            // A task of its own: if the caller goes away the launch is finished all the same.
+            let (inner, boots) = (Arc::clone(&self.0), id.clone());
+            tokio::spawn(async move { inner.boot(&boots).await })
+                .await
+                .map_err(|source| {
+                    Error::new(ErrorKind::Unexpected, OP, "the launch broke off").with_source(source)
+                })??;
+        } else if new {
+            let (inner, boots) = (Arc::clone(&self.0), id.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(inner.boot_delay).await;
+                inner.boot_unattended(&boots).await;
+            });
+        }
+        match self.0.faults.lost_reply() {
+            Some(error) => Err(error.with_context("token", &request.token)),
+            None => self.get(&id).await,
+        }
+    }
+
     /// Takes an instance back as a cloud takes back spot capacity: a notice now, and its end after `notice`.
     ///
     /// # Errors
@@ -275,47 +329,7 @@ impl CloudProvider for LocalCloud {
     }
 
     async fn launch(&self, request: LaunchRequest) -> Result<Instance> {
-        const OP: &str = "launch";
-        tokio::time::sleep(self.0.faults.delay()).await;
-        if let Some(error) = self.0.faults.refusal() {
-            return Err(error.with_context("token", &request.token));
-        }
-        if self.0.catalogue.find(&request.offering).is_none() {
-            return Err(
-                Error::new(ErrorKind::InvalidRequest, OP, "this cloud does not sell that")
-                    .with_context("offering", &request.offering),
-            );
-        }
-        options::check(&request.options)?;
-        let length = request.user_data.as_bytes().len();
-        if length > UserData::MAX_BYTES {
-            let message = format!(
-                "user-data has {length} bytes, at most {} are taken",
-                UserData::MAX_BYTES
-            );
-            return Err(Error::new(ErrorKind::InvalidRequest, OP, message));
-        }
-        user_data::files(&request.user_data)?;
-        let (id, new) = self.0.accept(&request)?;
-        if new && self.0.boot_delay.is_zero() {
-            // A task of its own: if the caller goes away the launch is finished all the same.
-            let (inner, boots) = (Arc::clone(&self.0), id.clone());
-            tokio::spawn(async move { inner.boot(&boots).await })
-                .await
-                .map_err(|source| {
-                    Error::new(ErrorKind::Unexpected, OP, "the launch broke off").with_source(source)
-                })??;
-        } else if new {
-            let (inner, boots) = (Arc::clone(&self.0), id.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(inner.boot_delay).await;
-                inner.boot_unattended(&boots).await;
-            });
-        }
-        match self.0.faults.lost_reply() {
-            Some(error) => Err(error.with_context("token", &request.token)),
-            None => self.get(&id).await,
-        }
+        self.launch_with(request, None).await
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<()> {

@@ -12,7 +12,7 @@ use kip_core::model::{Addresses, Instance, InstancePhase};
 use kip_core::provider::{LaunchRequest, UserData};
 use serde::{Deserialize, Serialize};
 
-use crate::host::Network;
+use crate::host::{Addressing, Network};
 
 const RECORD: &str = "instance.json";
 const USER_DATA: &str = "user-data";
@@ -40,8 +40,11 @@ pub(super) struct Record {
     pub(super) tags: BTreeMap<String, String>,
     /// Hash of the whole request: a token that comes back with another one is refused.
     pub(super) fingerprint: String,
-    /// Which pair of addresses it has.
+    /// Which pair of the network's addresses it has; means nothing when it has others.
     pub(super) slot: u32,
+    /// The addresses it was launched at, when the caller chose them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) at: Option<Addressing>,
     pub(super) launched_at: Timestamp,
     pub(super) stage: Stage,
     pub(super) reason: Option<String>,
@@ -57,6 +60,7 @@ impl Record {
             tags: request.tags.clone(),
             fingerprint: fingerprint(request),
             slot,
+            at: None,
             launched_at: now,
             stage: Stage::Booting,
             reason: None,
@@ -67,6 +71,11 @@ impl Record {
     pub(super) fn short(&self) -> &str {
         let id = self.id.as_str();
         id.strip_prefix("i-").unwrap_or(id)
+    }
+
+    /// Its addresses.
+    pub(super) fn addressing(&self, network: &Network) -> Addressing {
+        self.at.unwrap_or_else(|| network.addressing(self.slot))
     }
 
     /// What a caller is told.
@@ -83,7 +92,7 @@ impl Record {
             Stage::Running => InstancePhase::Running,
             Stage::Terminating => InstancePhase::Terminating,
         };
-        let addressing = network.addressing(self.slot);
+        let addressing = self.addressing(network);
         instance.addresses = Addresses {
             management: Some(addressing.management.into()),
             pod: Some(addressing.pod.into()),

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use kip_core::error::{Error, ErrorKind, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Names, Subnet, run};
 
@@ -20,11 +20,14 @@ const ALIAS: &str = "kip-local ";
 const FORWARDING_MARK: &str = "/run/kip-local/ip_forward-was-off";
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// The addresses of one instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Addressing {
-    pub(crate) management: Ipv4Addr,
-    pub(crate) pod: Ipv4Addr,
+/// The two addresses of one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Addressing {
+    /// The instance's own, where its agent listens.
+    pub management: Ipv4Addr,
+    /// The pod's.
+    pub pod: Ipv4Addr,
 }
 
 /// The network of one local cloud.
@@ -151,6 +154,27 @@ impl Network {
     pub(crate) fn addressing(&self, slot: u32) -> Addressing {
         let (management, pod) = self.subnet.pair(slot);
         Addressing { management, pod }
+    }
+
+    /// Whether an instance can have these addresses.
+    ///
+    /// # Errors
+    /// `InvalidRequest` when the network has not both, or when they are not two.
+    pub(crate) fn check(&self, addressing: Addressing) -> Result<()> {
+        let Addressing { management, pod } = addressing;
+        let invalid = |message: String| Err(Error::new(ErrorKind::InvalidRequest, "launch", message));
+        if management == pod {
+            return invalid(format!(
+                "{management} cannot be both the instance's address and its pod's"
+            ));
+        }
+        match [management, pod].iter().find(|one| !self.subnet.has_host(**one)) {
+            Some(outside) => invalid(format!(
+                "{outside} is no address for an instance in {}: choose another, or another `subnet`",
+                self.subnet
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Makes the bridge and the way out, if they are not there. Safe to repeat.

@@ -64,6 +64,12 @@ impl Subnet {
         Ipv4Addr::from(self.base + 1)
     }
 
+    /// Whether an instance can have this address: it is in the network, and neither the network's own, nor the machine's, nor for all.
+    pub(crate) fn has_host(self, address: Ipv4Addr) -> bool {
+        let last = self.base | !Self::mask(self.prefix);
+        (self.base + 2..last).contains(&u32::from(address))
+    }
+
     /// How many instances it has addresses for.
     pub(crate) fn slots(self) -> u32 {
         // The last address is the broadcast address.
@@ -102,6 +108,23 @@ mod tests {
         }
         assert_eq!(subnet.slots(), 27);
         assert!(Subnet::parse("10.0.0.0/28").unwrap().slots() >= 3);
+    }
+
+    #[test]
+    fn addresses_that_are_no_instances_are_refused_or_the_whole_network_would_suffer() {
+        let subnet = Subnet::parse("10.1.2.0/26").unwrap();
+        let cases = [
+            ([10, 1, 2, 0], false),
+            ([10, 1, 2, 1], false),
+            ([10, 1, 2, 2], true),
+            ([10, 1, 2, 62], true),
+            ([10, 1, 2, 63], false),
+            ([10, 1, 2, 64], false),
+            ([10, 1, 1, 62], false),
+        ];
+        for (address, expected) in cases {
+            assert_eq!(subnet.has_host(Ipv4Addr::from(address)), expected, "{address:?}");
+        }
     }
 
     #[test]

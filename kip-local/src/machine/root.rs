@@ -41,6 +41,8 @@ pub(crate) struct Blueprint {
     pub(crate) plugins: PathBuf,
     pub(crate) hierarchies: Vec<Hierarchy>,
     pub(crate) addressing: Addressing,
+    /// Of the network the addresses are in.
+    pub(crate) prefix: u8,
     pub(crate) mtu: u32,
     pub(crate) nameservers: Vec<IpAddr>,
     pub(crate) registries: BTreeMap<String, RegistryConfig>,
@@ -123,7 +125,7 @@ fn build_io(instance: &Path, blueprint: &Blueprint) -> io::Result<()> {
     own("etc/resolv.conf", &resolv_conf(&blueprint.nameservers))?;
     own(
         "etc/cni/net.d/10-kip.conflist",
-        &cni_config(blueprint.addressing, blueprint.mtu),
+        &cni_config(blueprint.addressing, blueprint.prefix, blueprint.mtu),
     )?;
     own(
         "etc/containerd/config.toml",
@@ -265,7 +267,13 @@ fn resolv_conf(nameservers: &[IpAddr]) -> String {
 /// The pod's network: a link of its own to the instance, with the instance's second address.
 ///
 /// The two addresses of an instance are a /31: the plugin wants the gateway inside the address's network.
-fn cni_config(addressing: Addressing, mtu: u32) -> String {
+fn cni_config(addressing: Addressing, prefix: u8, mtu: u32) -> String {
+    // A pair that is a /31 needs no more. Any other could have its network's broadcast address in the smallest that holds both.
+    let prefix = if u32::from(addressing.management) ^ u32::from(addressing.pod) == 1 {
+        31
+    } else {
+        prefix
+    };
     serde_json::json!({
         "cniVersion": "0.4.0",
         "name": "kip",
@@ -276,7 +284,7 @@ fn cni_config(addressing: Addressing, mtu: u32) -> String {
                 "mtu": mtu,
                 "ipam": {
                     "type": "static",
-                    "addresses": [{ "address": format!("{}/31", addressing.pod), "gateway": addressing.management }],
+                    "addresses": [{ "address": format!("{}/{prefix}", addressing.pod), "gateway": addressing.management }],
                     "routes": [{ "dst": "0.0.0.0/0" }],
                 },
             },

@@ -1,6 +1,7 @@
 //! What the fake EC2 knows, and what its calls do to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,6 +22,10 @@ pub type Answer = Result<String, (String, String)>;
 pub struct State {
     /// Types that are sold, and their architecture.
     pub types: BTreeMap<String, &'static str>,
+    /// Architecture of every other type. None: no other is sold. Default None.
+    pub other_types: Option<&'static str>,
+    /// Where the instances' addresses begin: the k-th has the 2k-th and the next. Default 10.0.0.0.
+    pub network: Ipv4Addr,
     /// Zone and free addresses of each subnet.
     pub subnets: BTreeMap<String, (String, i64)>,
     /// Architecture and creation date of each image.
@@ -105,6 +110,8 @@ impl Default for State {
                 ("c7i.large".to_owned(), "x86_64"),
                 ("t4g.small".to_owned(), "arm64"),
             ]),
+            other_types: None,
+            network: Ipv4Addr::new(10, 0, 0, 0),
             subnets: BTreeMap::from([
                 subnet("subnet-a", "us-east-1a", 4000),
                 subnet("subnet-a2", "us-east-1a", 250),
@@ -152,6 +159,7 @@ impl State {
             "RunInstances" => self.run(params),
             "TerminateInstances" => self.terminate(params),
             "DescribeInstances" => self.describe(params),
+            "DescribeInstanceAttribute" => self.describe_attribute(params),
             "DescribeSubnets" => self.describe_subnets(params),
             "DescribeImages" => self.describe_images(params),
             "DescribeVpcs" => vpcs::describe(&self.vpcs, params),
@@ -219,7 +227,8 @@ impl State {
             );
         }
         let instance_type = params.get("InstanceType").unwrap_or_default().to_owned();
-        let Some(architecture) = self.types.get(&instance_type) else {
+        let listed = self.types.get(&instance_type).copied();
+        let Some(architecture) = listed.or(self.other_types) else {
             return refuse(
                 "InvalidParameterValue",
                 format!("Invalid value '{instance_type}' for InstanceType."),
@@ -227,7 +236,7 @@ impl State {
         };
         let image = params.get("ImageId").unwrap_or_default();
         match self.images.get(image) {
-            Some((of_image, _)) if of_image == architecture => {}
+            Some((of_image, _)) if *of_image == architecture => {}
             Some(_) => {
                 return refuse(
                     "InvalidParameterValue",
@@ -422,8 +431,10 @@ impl State {
         let text =
             |element_name: &str, param: &str| element(element_name, params.get(param).unwrap_or_default());
         let address = |host: u64| {
-            let [.., a, b] = (machine.number * 2 + host).to_be_bytes();
-            format!("10.0.{a}.{b}")
+            // Not more than a network has: tests launch hundreds, not thousands of millions.
+            let [.., a, b, c, d] = (machine.number * 2 + host).to_be_bytes();
+            let address = u32::from(self.network) + u32::from_be_bytes([a, b, c, d]);
+            Ipv4Addr::from(address).to_string()
         };
         let state = self.state_of(machine);
         let tags = params

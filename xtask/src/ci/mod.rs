@@ -50,6 +50,10 @@ const CHECKS: &[Check] = &[
         run: test,
     },
     Check {
+        name: "the end-to-end suite on EC2's API",
+        run: ec2,
+    },
+    Check {
         name: "the end-to-end suite on the real control plane",
         run: real,
     },
@@ -120,6 +124,15 @@ pub(crate) fn test() -> Result<()> {
         .env("KIP_TEST_KUBECTL", &machine.kubectl);
     run(&mut cargo)?;
     e2e::run(Kind::Embedded, &e2e::Options::default())
+}
+
+/// On moto, then on the fake EC2 with faults on. What they need was built for the tests.
+fn ec2() -> Result<()> {
+    let options = e2e::Options {
+        cloud: e2e::Choice::Ec2,
+        ..e2e::Options::default()
+    };
+    e2e::run(Kind::Embedded, &options)
 }
 
 fn real() -> Result<()> {

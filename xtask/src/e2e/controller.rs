@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::world::World;
 use crate::cluster::kubeconfig;
@@ -32,8 +32,8 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    /// Makes its service account, its permissions and its configuration.
-    pub(crate) fn prepare(world: &World, busybox: &Path) -> Result<Self> {
+    /// Makes its service account, its permissions and its configuration. `data` is where cells are kept.
+    pub(crate) fn prepare(world: &World, settings: &Value, data: &Path) -> Result<Self> {
         let program = build::binary("kip")?;
         let folder = world.folder();
         let base = paths::workspace().join("kustomize/base");
@@ -52,14 +52,7 @@ impl Controller {
             kubeconfig(&world.cluster.server, &world.cluster.ca_file, user),
         )
         .with_context(|| format!("cannot write {}", kubeconfig_path.display()))?;
-        let data = folder.join("local");
-        std::fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
         let config = folder.join("provider.yaml");
-        let settings = json!({
-            "cloud": {"local": {"dataDir": data, "imageArchives": [busybox]}},
-            // Nothing but Kip launches here, so what is left over need not be watched for long.
-            "orphans": {"grace": "20s"},
-        });
         std::fs::write(&config, settings.to_string())
             .with_context(|| format!("cannot write {}", config.display()))?;
         Ok(Self {
@@ -67,7 +60,7 @@ impl Controller {
             program,
             config,
             kubeconfig: kubeconfig_path,
-            data,
+            data: data.to_owned(),
             log: folder.join("kip.log"),
         })
     }
@@ -183,7 +176,7 @@ impl Controller {
             .check_alive()
     }
 
-    /// Where the local cloud keeps its cells.
+    /// Where cells are kept.
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }

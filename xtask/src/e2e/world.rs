@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::Case;
 use super::client::Api;
 use super::controller::Controller;
+use super::ec2::Ec2;
+use super::{Case, Cloud};
 use crate::build::Scope;
 use crate::cluster::{Cluster, Kind};
 use crate::command::{cmd, line, outcome};
@@ -25,6 +26,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) struct World {
     /// None where no case needs a cell.
     controller: Option<Controller>,
+    /// None on the local cloud.
+    ec2: Option<Ec2>,
     pub(crate) api: Api,
     pub(crate) cluster: Cluster,
     kubectl: PathBuf,
@@ -49,6 +52,7 @@ impl World {
         let api = Api::from_kubeconfig(&cluster.kubeconfig, kubectl, folder.path())?;
         Ok(Self {
             controller: None,
+            ec2: None,
             api,
             cluster,
             kubectl: kubectl.to_owned(),
@@ -57,10 +61,21 @@ impl World {
         })
     }
 
-    /// A control plane and the controller on it, with this machine as its cloud.
-    pub(crate) fn start(kind: Kind, machine: &Machine) -> Result<Self> {
+    /// A control plane and the controller on it, with a cloud whose cells are on this machine.
+    pub(crate) fn start(kind: Kind, cloud: Cloud, machine: &Machine) -> Result<Self> {
         let mut world = Self::bare(kind, &machine.kubectl, Scope::Workspace)?;
-        let controller = Controller::prepare(&world, &machine.busybox)?;
+        let data = world.folder().join("local");
+        std::fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
+        let (cloud, cells) = if cloud == Cloud::Local {
+            let local = json!({"dataDir": data, "imageArchives": [machine.busybox]});
+            (json!({"local": local}), json!({}))
+        } else {
+            let ec2 = Ec2::start(cloud, machine, world.folder(), &data)?;
+            world.ec2.insert(ec2).settings()
+        };
+        // Nothing but Kip launches here, so what is left over need not be watched for long.
+        let settings = json!({"cloud": cloud, "cells": cells, "orphans": {"grace": "20s"}});
+        let controller = Controller::prepare(&world, &settings, &data)?;
         world.controller.insert(controller).start()?;
         world.wait_node()?;
         Ok(world)
@@ -88,6 +103,9 @@ impl World {
         if let Some(controller) = &mut self.controller {
             controller.check_alive()?;
         }
+        if let Some(ec2) = &mut self.ec2 {
+            ec2.check_alive()?;
+        }
         // A panic is a failed case too: what was started must still be ended in order.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (case.run)(self)))
             .unwrap_or_else(|_| bail!("the case panicked"))
@@ -103,6 +121,9 @@ impl World {
             if let Err(error) = controller.ensure_running() {
                 ui::failed(&format!("{error:#}"));
             }
+        }
+        if let Some(ec2) = &self.ec2 {
+            ui::answer(&format!("the end of the hypervisor's log:\n{}", ec2.last_words()));
         }
         self.delete_all_pods();
     }
@@ -129,7 +150,17 @@ impl World {
             Some(controller) => controller.stop(),
             None => Ok(()),
         };
-        for error in [empty, stopped].into_iter().filter_map(Result::err) {
+        let ended = match &mut self.ec2 {
+            Some(ec2) => {
+                match ec2.report() {
+                    Ok(calls) => ui::step(&format!("Kip called EC2: {calls}")),
+                    Err(error) => ui::failed(&format!("{error:#}")),
+                }
+                ec2.end()
+            }
+            None => Ok(()),
+        };
+        for error in [empty, stopped, ended].into_iter().filter_map(Result::err) {
             ui::failed(&format!("{error:#}"));
             failed.push("the end is clean");
         }
@@ -172,6 +203,10 @@ impl World {
 
     pub(crate) fn controller(&mut self) -> Result<&mut Controller> {
         self.controller.as_mut().context("this case needs the controller")
+    }
+
+    pub(crate) fn ec2(&self) -> Result<&Ec2> {
+        self.ec2.as_ref().context("this case needs EC2")
     }
 
     /// A fresh namespace, ready for pods.

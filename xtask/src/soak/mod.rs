@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use self::storm::Storm;
 use self::witness::Journal;
 use crate::cluster::Kind;
-use crate::e2e::World;
+use crate::e2e::{Cloud, World};
 use crate::leftovers::LocalCloud;
 use crate::{interrupt, paths, setup, ui};
 
@@ -37,7 +37,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let seed = options.seed.unwrap_or_else(seed_of_now);
     let Options { minutes, .. } = options;
     let machine = setup::machine()?;
-    let mut world = World::start(Kind::Embedded, &machine)?;
+    let mut world = World::start(Kind::Embedded, Cloud::Local, &machine)?;
     let cloud = LocalCloud::of(world.controller()?.data())?;
     ui::section(&format!(
         "Soak: {minutes} minutes, seed {seed} (again: cargo xtask soak --minutes {minutes} --seed {seed})"

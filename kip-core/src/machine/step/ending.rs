@@ -240,7 +240,8 @@ impl Turn<'_> {
                 s.problem = None;
             }
             Err(failure) if failure.kind == ErrorKind::NotFound => {
-                if self.absence_counts(&s.cell) {
+                // A cloud that took the request says so only once it is sure: what it launched a moment ago it does not call gone.
+                if s.accepted || self.absence_counts(&s.cell) {
                     return self.gone(s);
                 }
             }

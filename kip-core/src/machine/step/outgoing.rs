@@ -176,7 +176,8 @@ impl Turn<'_> {
                     Ok(()) => old.accepted = true,
                     // Only now its id may be forgotten.
                     Err(failure)
-                        if failure.kind == ErrorKind::NotFound && self.asked_at >= old.absence_counts_at =>
+                        if failure.kind == ErrorKind::NotFound
+                            && (old.accepted || self.asked_at >= old.absence_counts_at) =>
                     {
                         return self.outgoing_gone(&old);
                     }
