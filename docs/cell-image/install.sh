@@ -139,7 +139,7 @@ else
 fi
 
 # Nothing of this system may be taken for a cell's.
-rm -rf /etc/kip /var/lib/kip-cell /etc/cni/net.d/10-kip-cell.conflist
+rm -rf /etc/kip/cell.json /var/lib/kip-cell /etc/cni/net.d/10-kip-cell.conflist
 cloud-init clean --logs --seed
 : >/etc/machine-id
 rm -f /var/lib/dbus/machine-id /etc/ssh/ssh_host_*

@@ -1,8 +1,9 @@
 //! What can be bought: of all that EC2 sells, what has a subnet in its zone and a boot image for its architecture.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
+use arc_swap::ArcSwapOption;
 use kip_core::error::{Error, ErrorKind, Result, Retry};
 use kip_core::ids::{OfferingId, Zone};
 use kip_core::model::{Architecture, CapacityType, Offering};
@@ -24,13 +25,15 @@ pub(crate) struct Sold {
     source: Source,
     zones: BTreeSet<Zone>,
     architectures: BTreeSet<Architecture>,
-    current: Mutex<Arc<List>>,
+    current: ArcSwapOption<List>,
+    /// Held by whoever makes the next list.
+    making: Mutex<()>,
 }
 
 /// What could be bought at one time.
 #[derive(Debug, Default)]
 pub(crate) struct List {
-    version: Option<u64>,
+    version: u64,
     by_id: BTreeMap<OfferingId, Offering>,
 }
 
@@ -52,27 +55,40 @@ impl Sold {
             source,
             zones,
             architectures,
-            current: Mutex::default(),
+            current: ArcSwapOption::empty(),
+            making: Mutex::default(),
         }
     }
 
-    /// What can be bought now. Made anew only when the catalogue has changed.
+    /// What can be bought now. Made anew only when the catalogue has changed; meanwhile others get the list before.
     pub(crate) fn list(&self) -> Arc<List> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        match &self.source {
-            Source::Fixed(offerings) => {
-                if current.version.is_none() {
-                    *current = Arc::new(self.launchable(0, offerings));
-                }
-            }
-            Source::Catalogue(catalogue) => {
-                let snapshot = catalogue.snapshot();
-                if current.version != Some(snapshot.version()) {
-                    *current = Arc::new(self.launchable(snapshot.version(), snapshot.offerings()));
-                }
-            }
+        let snapshot = match &self.source {
+            Source::Catalogue(catalogue) => Some(catalogue.snapshot()),
+            Source::Fixed(_) => None,
+        };
+        let version = snapshot.as_ref().map_or(0, |snapshot| snapshot.version());
+        let known = self.current.load_full();
+        if let Some(list) = known.as_ref().filter(|list| list.version >= version) {
+            return Arc::clone(list);
         }
-        Arc::clone(&current)
+        let _making = match (self.making.try_lock(), known) {
+            (Ok(making), _) => making,
+            (Err(TryLockError::WouldBlock), Some(before)) => return before,
+            // The first list has to be waited for; one that panicked while making stored it or did not.
+            (Err(_), _) => self.making.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        // Somebody else may have made it while this one waited.
+        if let Some(list) = self.current.load_full().filter(|list| list.version >= version) {
+            return list;
+        }
+        let offerings = match (&snapshot, &self.source) {
+            (Some(snapshot), _) => snapshot.offerings(),
+            (None, Source::Fixed(offerings)) => offerings,
+            (None, Source::Catalogue(_)) => &[],
+        };
+        let list = Arc::new(self.launchable(version, offerings));
+        self.current.store(Some(Arc::clone(&list)));
+        list
     }
 
     /// The architecture of what is to be launched, whether it is still offered or not: a launch whose answer was lost is repeated with the
@@ -128,10 +144,7 @@ impl Sold {
             })
             .map(|offering| (offering.id.clone(), offering.clone()))
             .collect();
-        List {
-            version: Some(version),
-            by_id,
-        }
+        List { version, by_id }
     }
 
     /// The zones that have a subnet and the architectures that have an image, for people.
@@ -175,6 +188,29 @@ mod tests {
             ["t3.small/us-east-1a/on-demand", "t3.small/us-east-1a/spot"]
         );
         assert!(Arc::ptr_eq(&list, &sold.list()), "it is not made anew each time");
+    }
+
+    /// Pods are placed while the list is made of new prices.
+    #[test]
+    fn who_comes_while_the_next_list_is_made_gets_the_one_before() {
+        let catalogue = Arc::new(Catalogue::seeded("us-east-1").unwrap());
+        let zones = BTreeSet::from([Zone::new("us-east-1a")]);
+        let source = Source::Catalogue(Arc::clone(&catalogue));
+        let sold = Sold::new(source, zones, BTreeSet::from([Architecture::Amd64]));
+        let before = sold.list();
+        let kind = InstanceKind::new(
+            kip_core::ids::InstanceType::new("m5.large"),
+            Architecture::Amd64,
+            2,
+            Bytes::gib(8),
+        );
+        catalogue
+            .update(Live::Kinds(vec![kind]), jiff::Timestamp::UNIX_EPOCH)
+            .unwrap();
+        let making = sold.making.lock().unwrap();
+        assert!(Arc::ptr_eq(&before, &sold.list()));
+        drop(making);
+        assert_eq!(sold.list().offerings().count(), 2, "then there is the new one");
     }
 
     #[test]

@@ -154,8 +154,8 @@ impl Subnets {
     /// Takes addresses in the zone's emptiest subnet.
     ///
     /// # Errors
-    /// `InsufficientCapacity`, to try elsewhere, when none has enough and another zone has; `Conflict`, to try again, when no zone has: no
-    /// other type would find an address either, and a dearer one must not be bought for it. `InvalidRequest` when the zone has no subnet.
+    /// `InsufficientCapacity`, to try in another zone, when none has enough and another zone has; `Conflict`, to try again, when no zone has.
+    /// No other type of a full zone would find an address, so none may be bought for it. `InvalidRequest` when the zone has no subnet.
     pub(crate) fn take(&self, zone: &Zone) -> Result<String> {
         let mut known = self.locked();
         let failed = |kind, message: &str| Error::new(kind, "launch", message).with_context("zone", zone);
@@ -180,8 +180,9 @@ impl Subnets {
             _ => {
                 return Err(failed(
                     ErrorKind::InsufficientCapacity,
-                    "every subnet of this zone is out of free addresses",
-                ));
+                    "every subnet of this zone is out of free addresses; add a subnet there, or end something",
+                )
+                .with_retry(Retry::OtherZone));
             }
         }
         Ok(best)

@@ -537,7 +537,7 @@ fn config_command(command: ConfigCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// What `kip` reads from these arguments of an old command line.
-#[cfg(test)]
+#[cfg(all(test, feature = "aws", feature = "local"))]
 pub(crate) fn run_args(args: &[&str]) -> Result<Box<RunArgs>, clap::Error> {
     let line = ["kip"].iter().chain(args).map(OsString::from);
     match Args::try_parse_from(legacy::rewrite(line))?.command {

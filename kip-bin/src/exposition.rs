@@ -97,6 +97,11 @@ pub(crate) fn encode(
             metrics.quotas_closed,
         ),
         (
+            "kip_zones_closed",
+            "Zones believed to have no room for any type",
+            metrics.zones_closed,
+        ),
+        (
             "kip_orphans",
             "What the last sweep found left over",
             metrics.orphans,

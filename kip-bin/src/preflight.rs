@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::SizeOutput;
+use crate::aws_environment::AwsEnvironment;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -42,6 +43,8 @@ pub(crate) struct PreflightArgs {
     /// How to print.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     output: SizeOutput,
+    #[command(flatten)]
+    aws: AwsEnvironment,
 }
 
 /// Runs the command. The exit code is 1 when a check failed.
@@ -61,6 +64,7 @@ pub(crate) fn run(args: &PreflightArgs) -> anyhow::Result<ExitCode> {
             kubeconfig: _,
             node_ip: _,
             output: _,
+            aws: _,
         } = args;
         let loaded = crate::config::load(provider_config)?;
         anyhow::bail!(
@@ -95,6 +99,7 @@ mod aws {
             );
         };
         let settings = loaded.config.ec2(aws);
+        let contradictions = args.aws.contradictions(&loaded.config.cloud);
         let lines = wire::block_on(async {
             let cluster = cluster(args).await;
             let mut builder = AwsCloud::builder(settings);
@@ -106,6 +111,7 @@ mod aws {
             }
             let checks = Box::pin(builder.preflight()).await;
             let mut lines = vec![of_cluster(&cluster)];
+            lines.extend(contradictions.into_iter().map(of_contradiction));
             lines.extend(checks.iter().map(Line::of));
             Ok(lines)
         })?;
@@ -157,6 +163,16 @@ mod aws {
             verdict,
             found,
             remedy,
+        }
+    }
+
+    /// `kip run` does not start with one.
+    fn of_contradiction(found: String) -> Line {
+        Line {
+            what: "environment".to_owned(),
+            verdict: Verdict::Failed,
+            found,
+            remedy: None,
         }
     }
 

@@ -55,14 +55,106 @@ fn what_a_pod_would_cost_on_ec2_is_told_without_an_account() {
     );
     assert!(found[1].0.ends_with("/spot"), "{found:?}");
 
+    assert!(found[4].0.ends_with("/spot"), "{found:?}");
+    let smaller = items[4]["smaller"].as_str().unwrap_or_default();
+    assert!(smaller.contains("would cut the price"), "{}", items[4]);
+
     let done = kip(&args);
     let (out, err) = (text(&done.stdout), text(&done.stderr));
     assert!(out.contains("is the cheapest that fits"), "{out}");
+    let asks = "default/scratch: the pod asks for architecture amd64; capacity type on-demand or spot; labels \
+                karpenter.k8s.aws/instance-cpu-manufacturer in (amd, intel) and karpenter.k8s.aws/instance-local-nvme > 99; a smaller size";
+    assert!(out.contains(asks), "{out}");
     assert!(
         out.contains("not taken for default/web, what came closest first"),
         "{out}"
     );
     assert!(err.contains("2026-07-20; spot prices are estimates"), "{err}");
+}
+
+/// Every way to ask for what there is not, with the words that lead out of it.
+#[test]
+fn what_cannot_be_had_is_refused_before_it_costs_anything_with_what_would_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |name: &str, annotations: &str, selector: &str, limits: &str| {
+        let file = folder.path().join(format!("{name}.yaml"));
+        let pod = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, annotations: {{{annotations}}}}}, \
+             spec: {{nodeSelector: {{{selector}}}, containers: [{{name: c, image: i, resources: {{limits: {{{limits}}}}}}}]}}}}"
+        );
+        std::fs::write(&file, pod).unwrap();
+        let file = file.display().to_string();
+        let done = kip(&["size", "-f", &file, "--cloud", "aws", "--region", "us-east-1"]);
+        (done.status.code(), text(&done.stdout))
+    };
+    for (name, annotations, selector, limits, part) in [
+        (
+            "no-such-type",
+            "pod.elotl.co/instance-type: 'c77g.*'",
+            "",
+            "cpu: 1",
+            "called c77g.*; there are c7a.*, ",
+        ),
+        (
+            "not-in-zone",
+            "pod.elotl.co/instance-type: m5.large",
+            "topology.kubernetes.io/zone: us-east-1e",
+            "cpu: 1",
+            "it would fit in us-east-1a, us-east-1b",
+        ),
+        (
+            "too-many-gpus",
+            "",
+            "",
+            "nvidia.com/gpu: 99",
+            "have too little nvidia.com/gpu (largest 8, needs 99)",
+        ),
+        (
+            "no-such-gpu",
+            "",
+            "karpenter.k8s.aws/instance-gpu-name: t5",
+            "nvidia.com/gpu: 1",
+            "(others are A100, ",
+        ),
+        (
+            "no-number",
+            "pod.elotl.co/volume-size: big",
+            "",
+            "cpu: 1",
+            "Annotation pod.elotl.co/volume-size: ",
+        ),
+        (
+            "no-such-label",
+            "",
+            "karpenter.k8s.aws/instance-network-bandwidth: '100'",
+            "cpu: 1",
+            "which no instance has; there are karpenter.k8s.aws/instance-accelerator-count, ",
+        ),
+        (
+            "at-odds",
+            "pod.elotl.co/launch-type: spot",
+            "karpenter.sh/capacity-type: on-demand",
+            "cpu: 1",
+            "Annotation pod.elotl.co/launch-type allows spot, but",
+        ),
+        (
+            "mac",
+            "pod.elotl.co/instance-type: mac2.metal",
+            "",
+            "cpu: 1",
+            "runs macOS",
+        ),
+    ] {
+        let (code, out) = said(name, annotations, selector, limits);
+        assert_eq!(code, Some(1), "{name}: {out}");
+        assert!(out.contains(part), "{name}: {out}");
+    }
+    let (code, out) = said("misspelled", "pod.elotl.co/instance-typ: m5.large", "", "cpu: 1");
+    assert_eq!(code, Some(0), "it runs all the same: {out}");
+    assert!(
+        out.contains("warning: Annotation pod.elotl.co/instance-typ has no effect"),
+        "{out}"
+    );
 }
 
 #[test]

@@ -150,6 +150,19 @@ fn a_start_that_would_ignore_what_was_asked_for_ends_with_every_reason() {
     );
     assert_eq!(done.status.code(), Some(1));
     let said = text(&done.stderr);
+    let done = kip(
+        &["preflight", "--provider-config", &json],
+        &[
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ],
+    );
+    assert_eq!(done.status.code(), Some(1));
+    assert!(
+        text(&done.stdout).contains("AWS_DEFAULT_REGION says eu-west-1"),
+        "{}",
+        text(&done.stdout)
+    );
     assert!(
         said.contains("AWS_DEFAULT_REGION says eu-west-1, cloud.aws.region says us-east-1"),
         "{said}"

@@ -13,6 +13,9 @@ mod boot;
 mod credentials;
 pub mod cri;
 mod host;
+#[cfg(test)]
+#[path = "../tests/support/imds.rs"]
+mod imds;
 mod logs;
 mod metadata;
 mod network;

@@ -90,6 +90,9 @@ pub enum Retry {
     After(Option<Duration>),
     /// This offering is dry, others may not be: place again without it.
     Elsewhere,
+    /// The whole zone is, whatever is asked for there, as when it has no addresses left: place again in another. A dearer type of the same
+    /// zone would not help.
+    OtherZone,
     /// It was [`Retry::After`], and the retries are used up.
     Spent,
 }

@@ -6,7 +6,7 @@ use aws_sdk_ec2::error::BoxError;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 
-/// Bytes of one answer. The largest honest page, 100 instance types or products, has about 1 MB.
+/// Bytes of one answer. The largest honest page, 100 products with all their terms, has a few MB.
 const MOST: usize = 16 * 1024 * 1024;
 
 /// Breaks answers off that are too large; the call then fails as one whose answer cannot be read.

@@ -18,6 +18,8 @@ pub(crate) fn classify(code: &str, status: u16) -> (ErrorKind, Retry) {
         | "VolumeTypeNotAvailableInZone"
         | "PrivateIpAddressLimitExceeded"
         | "InvalidInterface.IpAddressLimitExceeded" => Retry::Elsewhere,
+        // Every type of the zone needs addresses.
+        "InsufficientFreeAddressesInSubnet" => Retry::OtherZone,
         _ => kind.default_retry(),
     };
     (kind, retry)
@@ -220,6 +222,7 @@ pub(crate) fn advice(code: &str) -> Option<&'static str> {
             "raise the quota of network interfaces in Service Quotas, or delete some"
         }
         "InvalidUserData.Malformed" => "check `cells.cloudInitFile`",
+        "InsufficientFreeAddressesInSubnet" => "add a subnet to `cloud.aws.subnetIDs`, or end something",
         "Unsupported" => "the zone does not sell this type, or not in this form",
         _ => return None,
     })

@@ -19,7 +19,7 @@ fn every_code_means_what_the_machine_needs_to_know() {
             "InsufficientFreeAddressesInSubnet",
             400,
             InsufficientCapacity,
-            elsewhere,
+            Retry::OtherZone,
         ),
         (
             "InsufficientAddressCapacity",

@@ -147,7 +147,8 @@ mod tests {
         let entities = format!(r#"[{{"entityValue": "{ID}", "tags": {{"stage": "prod"}}}}]"#);
         let sent = "2021-02-03T14:05:06Z";
         let begins = "2016-06-05T15:10:09Z";
-        let cases: [(String, Option<(NoticeKind, &str, &str)>); 15] = [
+        type Case = (String, Option<(NoticeKind, &'static str, &'static str)>);
+        let cases: [Case; 15] = [
             (
                 event(
                     "EC2 Spot Instance Interruption Warning",

@@ -103,7 +103,7 @@ async fn no_capacity_quota_and_full_subnets_send_the_pod_elsewhere() -> Result<(
     let calls = ec2.calls("RunInstances").len();
     let error = cloud.launch(in_b("4")).await.unwrap_err();
     ensure!(
-        error.retry() == Retry::Elsewhere && error.kind() == ErrorKind::InsufficientCapacity,
+        error.retry() == Retry::OtherZone && error.kind() == ErrorKind::InsufficientCapacity,
         "{error:?}"
     );
     ensure!(
@@ -126,7 +126,7 @@ async fn a_subnet_that_turns_out_full_is_left_for_another_of_the_zone() -> Resul
     let cloud = ec2.open(ec2.config()).await?;
     ec2.state().subnets.insert("subnet-a".into(), (ZONE.into(), 0));
     let error = cloud.launch(request("1")).await.unwrap_err();
-    ensure!(error.retry() == Retry::Elsewhere, "{error:?}");
+    ensure!(error.retry() == Retry::OtherZone, "{error:?}");
     cloud.launch(request("2")).await?;
     let subnet = ec2.calls("RunInstances")[1]
         .get("NetworkInterface.1.SubnetId")

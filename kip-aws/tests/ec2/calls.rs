@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use kip_core::driver::{Kip, MemoryCellStore};
+use kip_core::driver::{CellStore as _, Kip, MemoryCellStore};
 use kip_core::ids::PodUid;
 use kip_testkit::{FakeSource, Tripwire, samples};
 use tokio::sync::oneshot;
 
-use crate::driver::{NoHosts, until};
+use crate::driver::{NoHosts, PATIENCE, until};
 use crate::fake::{FakeEc2, Leads as _};
 
 /// Calls so far beside RunInstances, those that opened the cloud, and the list of all instances that a node asks for every 30 seconds
@@ -34,11 +34,12 @@ async fn calls_for(pods: usize) -> Result<(usize, usize)> {
     let ec2 = FakeEc2::start().await?;
     let cloud = ec2.open(ec2.config()).await?;
     let (source, hosts) = (FakeSource::new(Tripwire::default()), Arc::new(NoHosts::default()));
+    let store = Arc::new(MemoryCellStore::default());
     let driver = Kip::builder(Arc::new(cloud))
         .identity(samples::cluster(), samples::node())
         .runtime(Arc::clone(&hosts) as Arc<_>)
         .source(Arc::new(source.clone()))
-        .store(Arc::new(MemoryCellStore::default()))
+        .store(Arc::clone(&store) as Arc<_>)
         .build()?;
     source.attach(driver.handle());
     let (stop, stopped) = oneshot::channel::<()>();
@@ -61,6 +62,14 @@ async fn calls_for(pods: usize) -> Result<(usize, usize)> {
         ec2.state().alive().is_empty() && source.is_empty()
     })
     .await?;
+    // A record goes when EC2 has said that its instance is gone.
+    let confirmed = async {
+        while !store.list().await?.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, kip_core::Error>(())
+    };
+    tokio::time::timeout(PATIENCE, confirmed).await??;
     let runs = ec2.calls("RunInstances").len();
     ensure!(runs == pods, "{runs} RunInstances for {pods} pods");
     drop(stop);

@@ -36,7 +36,7 @@ async fn open(config: AwsConfig) -> Result<AwsCloud> {
 }
 
 /// Waits until something is so.
-async fn until(what: &str, is: impl Fn() -> bool) -> Result<()> {
+async fn until(what: &str, is: impl Fn() -> bool + Send + Sync) -> Result<()> {
     let waiting = async {
         while !is() {
             tokio::time::sleep(Duration::from_millis(5)).await;

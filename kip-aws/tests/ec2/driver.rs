@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::fake::{FakeEc2, Fault, Leads as _};
 
 /// How long all of it may take on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Hosts that never come up: what is looked at here ends before that.
 #[derive(Debug, Default)]

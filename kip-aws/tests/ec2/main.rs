@@ -15,3 +15,4 @@ mod terminate;
 mod upkeep;
 mod vpc;
 mod wire;
+mod zones;

@@ -14,7 +14,7 @@ pub(crate) enum Cloud {
     /// This machine.
     Local(Local),
     /// Amazon EC2.
-    Aws(Aws),
+    Aws(Box<Aws>),
     /// Google Compute Engine.
     Gce(Gce),
     /// Microsoft Azure.
@@ -110,7 +110,7 @@ pub(super) fn read(section: Section<'_>, findings: &Findings) -> Option<Cloud> {
         clouds.push(Cloud::Local(read_local(local)));
     }
     if let Some(aws) = section.section_if_present("aws") {
-        clouds.push(Cloud::Aws(super::aws::read(aws)));
+        clouds.push(Cloud::Aws(Box::new(super::aws::read(aws))));
     }
     if let Some(gce) = section.section_if_present("gce") {
         clouds.push(Cloud::Gce(read_gce(gce)));

@@ -198,6 +198,11 @@ fn the_images_of_the_old_kip_and_no_image_at_all_are_refused_with_the_way_to_one
     }
 }
 
+#[test]
+fn the_default_vpc_is_named_as_before() {
+    assert_eq!(found("cloud.aws.vpcID", "default"), Found::Taken);
+}
+
 /// Sections of the file, for their lists of known keys.
 const SECTIONS: [(&str, &str); 7] = [
     ("", AWS),

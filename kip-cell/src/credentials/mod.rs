@@ -106,11 +106,11 @@ impl CredentialProviders {
                 }
             }
         }
-        let server_address = name.split('/').next().unwrap_or_default().to_owned();
+        let registry = name.split('/').next().unwrap_or_default();
         let auth = best.map(|(_, login)| AuthConfig {
             username: login.username,
             password: login.password,
-            server_address,
+            server_address: image::server_address(registry),
             ..Default::default()
         });
         Found { auth, problems }

@@ -55,7 +55,7 @@ async fn a_plugin_is_asked_once_for_an_image_and_its_login_used() {
         let found = providers.find(&format!("{image}:v1")).await;
         let auth = found.auth.expect("a login");
         assert_eq!((auth.username.as_str(), auth.password.as_str()), ("AWS", "p"));
-        assert_eq!(auth.server_address, "1.dkr.ecr.us-east-1.amazonaws.com");
+        assert_eq!(auth.server_address, "https://1.dkr.ecr.us-east-1.amazonaws.com");
         assert_eq!(found.problems, [""; 0]);
     }
     let requests = asked(path);

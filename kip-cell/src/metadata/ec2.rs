@@ -202,7 +202,8 @@ mod tests {
         };
         let spot = |action: &str| format!(r#"{{"action": "{action}", "time": "2017-09-18T08:22:00Z"}}"#);
         let begins = "2019-02-02T09:00:43Z";
-        let cases: [(Parse, String, Option<(NoticeKind, &str)>); 11] = [
+        type Case = (Parse, String, Option<(NoticeKind, &'static str)>);
+        let cases: [Case; 11] = [
             (
                 interruption,
                 spot("terminate"),

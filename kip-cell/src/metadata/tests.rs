@@ -1,8 +1,5 @@
 //! The watcher against a metadata service in this process.
 
-#[path = "../../tests/support/imds.rs"]
-mod imds;
-
 use std::time::Duration;
 
 use kip_cell_api::v1::{InstanceNotice, NoticeKind};
@@ -11,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::{Pace, check, watch};
-use imds::{Imds, SPOT};
+use crate::imds::{Imds, SPOT};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const PACE: Pace = Pace {

@@ -1,10 +1,7 @@
 use super::*;
 
 // The metadata service that all tests share.
-#[path = "../../tests/support/imds.rs"]
-mod imds;
-
-use imds::Imds;
+use crate::imds::Imds;
 
 /// An instance of EC2 with these addresses.
 async fn instance(addresses: &str) -> MetadataService {

@@ -59,7 +59,7 @@ pub(crate) fn credentials(image: &str, secrets: &[PullSecret]) -> Option<AuthCon
     Some(AuthConfig {
         username: secret.username.clone(),
         password: secret.password.clone(),
-        server_address: registry.into(),
+        server_address: server_address(registry),
         identity_token: secret.identity_token.clone(),
         ..Default::default()
     })
@@ -71,6 +71,15 @@ pub(crate) fn repository(image: &str) -> String {
     match split_registry(split_tag(name).0) {
         (DEFAULT_REGISTRY, path) if !path.contains('/') => format!("{DEFAULT_REGISTRY}/library/{path}"),
         (registry, path) => format!("{registry}/{path}"),
+    }
+}
+
+/// For whom a login is, in the form containerd compares with the host it asks: a URL. In any other form the login is not used, or the pull
+/// fails; without one it would go to mirrors too.
+pub(crate) fn server_address(registry: &str) -> String {
+    match registry {
+        DEFAULT_REGISTRY => "https://registry-1.docker.io".into(),
+        other => format!("https://{other}"),
     }
 }
 
@@ -182,5 +191,14 @@ mod tests {
         assert_eq!(user("r.example.com/teams/a").as_deref(), Some("r.example.com"));
         assert_eq!(user("a.corp.io/x").as_deref(), Some("*.corp.io"));
         assert_eq!(user("other.io/x"), None);
+        let address = |image: &str| credentials(image, &secrets).map(|auth| auth.server_address);
+        assert_eq!(
+            address("busybox").as_deref(),
+            Some("https://registry-1.docker.io")
+        );
+        assert_eq!(
+            address("r.example.com/team/a:1").as_deref(),
+            Some("https://r.example.com")
+        );
     }
 }

@@ -7,6 +7,7 @@
 mod certs;
 mod images;
 pub(crate) mod imds;
+pub(crate) mod registry;
 
 use std::error::Error as _;
 use std::fs;
@@ -42,6 +43,8 @@ pub(crate) struct Cell {
     containerd: Child,
     pub(crate) certs: Certs,
     pub(crate) config: BootConfig,
+    /// More arguments of the agent.
+    pub(crate) args: Vec<String>,
     agent: Option<Child>,
     client: CellClient<Channel>,
     subnet: u8,
@@ -137,6 +140,7 @@ impl Cell {
             containerd,
             certs,
             config: boot,
+            args: Vec::new(),
             agent: None,
             client,
             subnet,
@@ -199,7 +203,11 @@ impl Cell {
             .append(true)
             .open(self.folder.path().join("agent.log"));
         let mut agent = self.enter_all(&[env!("CARGO_BIN_EXE_kip-cell"), "--config"]);
-        let agent = agent.arg(&path).env("RUST_LOG", "info").stderr(log.expect("log"));
+        let agent = agent
+            .arg(&path)
+            .args(&self.args)
+            .env("RUST_LOG", "info")
+            .stderr(log.expect("log"));
         self.agent = Some(agent.spawn().expect("agent"));
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::config::CapacityConfig;
-use crate::ids::OfferingId;
+use crate::ids::{OfferingId, Zone};
 use crate::machine::after;
 use crate::model::CapacityType;
 
@@ -49,6 +49,16 @@ impl Closure {
         }
         Standing::HalfOpen
     }
+
+    /// Forgets times that only a clock could have set which has gone back since: what is open for them now must not close again when they come.
+    fn clock_went_back(&mut self, now: Timestamp, patience: Duration) {
+        let is_to_come =
+            |probe: Timestamp| probe > now && now.duration_since(probe).unsigned_abs() >= patience;
+        self.probe = self.probe.filter(|probe| !is_to_come(*probe));
+        if self.standing(now, patience) == Standing::HalfOpen {
+            self.opens_at = self.opens_at.min(now);
+        }
+    }
 }
 
 /// Who asks whether something is closed.
@@ -65,6 +75,7 @@ pub(super) enum Asker {
 pub(crate) struct Closed {
     pub(super) offerings: BTreeMap<OfferingId, Closure>,
     pub(super) quotas: BTreeMap<CapacityType, Closure>,
+    pub(super) zones: BTreeMap<Zone, Closure>,
     /// Whether the budget pays for a probe.
     pub(super) can_pay: bool,
     patience: Duration,
@@ -75,17 +86,43 @@ impl Closed {
         Self {
             offerings: BTreeMap::new(),
             quotas: BTreeMap::new(),
+            zones: BTreeMap::new(),
             can_pay: false,
             patience: config.probe_patience,
         }
     }
 
+    /// The clock has gone back: see [`Closure::clock_went_back`].
+    pub(super) fn clock_went_back(&mut self, now: Timestamp) {
+        let all = self.offerings.values_mut().chain(self.quotas.values_mut());
+        for closure in all.chain(self.zones.values_mut()) {
+            closure.clock_went_back(now, self.patience);
+        }
+    }
+
+    /// Whatever closes an offering: itself, its capacity type's quota, its zone.
+    pub(super) fn closures(&self, offering: &OfferingId) -> impl Iterator<Item = &Closure> {
+        let all = [
+            self.offerings.get(offering),
+            self.quotas.get(&offering.capacity_type),
+            self.zones.get(&offering.zone),
+        ];
+        all.into_iter().flatten()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn closures_mut(&mut self, offering: &OfferingId) -> impl Iterator<Item = &mut Closure> {
+        let all = [
+            self.offerings.get_mut(offering),
+            self.quotas.get_mut(&offering.capacity_type),
+            self.zones.get_mut(&offering.zone),
+        ];
+        all.into_iter().flatten()
+    }
+
     /// When an offering that is closed to this asker opens; None when it is open.
     pub(super) fn opens_at(&self, offering: &OfferingId, asker: Asker, now: Timestamp) -> Option<Timestamp> {
-        let quota = self.quotas.get(&offering.capacity_type);
-        let both = [self.offerings.get(offering), quota];
-        let closures = both.into_iter().flatten();
-        closures
+        self.closures(offering)
             .filter_map(|closure| match closure.standing(now, self.patience) {
                 Standing::Waits(until) | Standing::Probed(until) => Some(until),
                 Standing::HalfOpen if asker == Asker::Stranded || self.can_pay || closure.paid => None,

@@ -44,6 +44,13 @@ struct Quota {
     failures: u32,
 }
 
+/// A zone that had no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct FullZone {
+    failures: u32,
+    failed_at: Option<Timestamp>,
+}
+
 /// What launches taught about each offering. Pure: time comes in as an argument, and a clock that jumps does no harm beyond a probe too
 /// early or too late.
 ///
@@ -55,13 +62,19 @@ struct Quota {
 /// At an open offering only so many launches are under way at once as its last answers justify ([`CapacityConfig::window`]), so a burst
 /// finds out with a few calls that it went dry. What waits for that is a launch, not a placement: a healthy burst stays at the cheapest
 /// offering, and each answer lets two more begin.
+///
+/// A zone without room closes as a whole: its dearer types have no more room than the cheapest, so a pod that must be there waits instead of
+/// paying more, and the others go to another zone.
 #[derive(Clone, Debug)]
 pub struct CapacityMemory {
     config: CapacityConfig,
     closed: Arc<Closed>,
     traffic: BTreeMap<OfferingId, Traffic>,
     quotas: BTreeMap<CapacityType, Quota>,
+    zones: BTreeMap<Zone, FullZone>,
     budget: Budget,
+    /// The latest time that was told.
+    settled_at: Option<Timestamp>,
 }
 
 impl CapacityMemory {
@@ -71,7 +84,9 @@ impl CapacityMemory {
             closed: Arc::new(Closed::new(&config)),
             traffic: BTreeMap::new(),
             quotas: BTreeMap::new(),
+            zones: BTreeMap::new(),
             budget: Budget::new(&config),
+            settled_at: None,
             config,
         }
     }
@@ -108,6 +123,10 @@ impl CapacityMemory {
 
     /// Gives the allowance, and notes whether a probe can be paid for now.
     fn settle(&mut self, now: Timestamp) {
+        if self.settled_at.is_some_and(|before| now < before) {
+            Arc::make_mut(&mut self.closed).clock_went_back(now);
+        }
+        self.settled_at = Some(now);
         self.budget.allow(&self.config, now);
         let can_pay = self.budget.can_pay(&self.config);
         if self.closed.can_pay != can_pay {
@@ -128,13 +147,11 @@ impl CapacityMemory {
 
     /// Whether a launch that was placed may begin now. Ask again after each answer.
     pub fn gate(&self, offering: &OfferingId, now: Timestamp) -> Gate {
-        let quota = self.closed.quotas.get(&offering.capacity_type);
-        let closures = [self.closed.offerings.get(offering), quota];
         let waits = |closure: &Closure| {
             let standing = closure.standing(now, self.config.probe_patience);
             matches!(standing, Standing::Waits(_))
         };
-        if closures.into_iter().flatten().any(waits) {
+        if self.closed.closures(offering).any(waits) {
             return Gate::Closed;
         }
         let traffic = self.traffic.get(offering);
@@ -180,6 +197,11 @@ impl CapacityMemory {
                 self.doubt_siblings(offering);
                 self.end_quota_probe(offering, now);
             }
+            // It says nothing about the offering, nor about the quota.
+            Outcome::ZoneFull => {
+                self.learned_nothing(offering, now);
+                change.closed = self.close_zone(&offering.zone, began, now);
+            }
             Outcome::Quota => {
                 let failures = traffic.failed(&self.config, began, now);
                 let wait = Backoff::new(self.config.quota_wait, self.config.quota_wait_cap).delay(failures);
@@ -192,13 +214,14 @@ impl CapacityMemory {
         change
     }
 
-    /// An instance is gone: a quota may have room again.
+    /// An instance is gone: a quota or a zone may have room again.
     pub fn freed(&mut self, now: Timestamp) {
-        if self.closed.quotas.is_empty() {
+        if self.closed.quotas.is_empty() && self.closed.zones.is_empty() {
             return;
         }
         let soon = after(now, self.config.wait);
-        for closure in Arc::make_mut(&mut self.closed).quotas.values_mut() {
+        let closed = Arc::make_mut(&mut self.closed);
+        for closure in closed.quotas.values_mut().chain(closed.zones.values_mut()) {
             closure.opens_at = closure.opens_at.min(soon);
         }
     }
@@ -213,16 +236,24 @@ impl CapacityMemory {
         self.closed.quotas.len()
     }
 
+    /// Zones believed to have no room.
+    pub fn closed_zones(&self) -> usize {
+        self.closed.zones.len()
+    }
+
     /// A launch worked: the offering is open, and its siblings are worth a try sooner.
     fn open(&mut self, offering: &OfferingId, now: Timestamp) -> bool {
         self.quotas.remove(&offering.capacity_type);
+        self.zones.remove(&offering.zone);
         let was_closed = self.closed.offerings.contains_key(offering);
         let was_limited = self.closed.quotas.contains_key(&offering.capacity_type);
-        if !was_closed && !was_limited {
+        let was_full = self.closed.zones.contains_key(&offering.zone);
+        if !was_closed && !was_limited && !was_full {
             return false;
         }
         let closed = Arc::make_mut(&mut self.closed);
         closed.quotas.remove(&offering.capacity_type);
+        closed.zones.remove(&offering.zone);
         if closed
             .offerings
             .remove(offering)
@@ -243,8 +274,11 @@ impl CapacityMemory {
 
     /// Whether a launch that worked began before the offering closed: then it got the last there was.
     fn is_outdated(&self, offering: &OfferingId, began: Timestamp) -> bool {
-        let closure = self.closed.offerings.get(offering);
-        closure.is_some_and(|closure| closure.probe.is_none() && began <= closure.since)
+        let own = self.closed.offerings.get(offering);
+        let zone = self.closed.zones.get(&offering.zone);
+        own.into_iter()
+            .chain(zone)
+            .any(|closure| closure.probe.is_none() && began <= closure.since)
     }
 
     /// Closes an offering, or keeps it closed for longer, at the cost of the launch that failed.
@@ -264,6 +298,27 @@ impl CapacityMemory {
             self.budget.pay(&self.config);
         }
         before.is_none()
+    }
+
+    /// Closes a zone. Launches that were under way together are one failure.
+    fn close_zone(&mut self, zone: &Zone, began: Timestamp, now: Timestamp) -> bool {
+        let full = self.zones.entry(zone.clone()).or_default();
+        let is_same = full.failed_at.is_some_and(|at| began <= at && at <= now);
+        if !is_same {
+            full.failures = full.failures.saturating_add(1);
+        }
+        full.failed_at = Some(now);
+        let wait = Backoff::new(self.config.wait, self.config.wait_cap).delay(full.failures);
+        let closure = Closure {
+            since: now,
+            opens_at: after(now, wait),
+            wait,
+            probe: None,
+            // Whoever asks a full zone pays for nothing but the question.
+            paid: true,
+        };
+        let zones = &mut Arc::make_mut(&mut self.closed).zones;
+        zones.insert(zone.clone(), closure).is_none()
     }
 
     /// The same type elsewhere often goes dry with it: the next launch there goes alone.
@@ -322,19 +377,16 @@ impl CapacityMemory {
     }
 }
 
-/// What holds an offering back: its own closure, and that of its capacity type's quota. Copies nothing when neither does.
+/// What holds an offering back, to be changed. Copies nothing when nothing does.
 fn closures_of<'a>(
     closed: &'a mut Arc<Closed>,
-    offering: &OfferingId,
+    offering: &'a OfferingId,
 ) -> impl Iterator<Item = &'a mut Closure> {
-    let is_closed =
-        closed.quotas.contains_key(&offering.capacity_type) || closed.offerings.contains_key(offering);
+    let is_closed = closed.closures(offering).next().is_some();
     let closed = is_closed.then(|| Arc::make_mut(closed));
-    closed.into_iter().flat_map(|closed| {
-        let own = closed.offerings.get_mut(offering);
-        own.into_iter()
-            .chain(closed.quotas.get_mut(&offering.capacity_type))
-    })
+    closed
+        .into_iter()
+        .flat_map(move |closed| closed.closures_mut(offering))
 }
 
 /// Where the offerings of the same type begin.

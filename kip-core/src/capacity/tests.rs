@@ -283,6 +283,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => Just(Outcome::Launched),
         3 => Just(Outcome::NoCapacity),
         1 => Just(Outcome::Quota),
+        1 => Just(Outcome::ZoneFull),
         1 => Just(Outcome::Other),
     ];
     prop_oneof![
@@ -324,7 +325,7 @@ proptest! {
                             prop_assert!(retry_at > at(now), "a time to wait for");
                             // Nothing is forever: within the longest wait, should nothing else happen, it can be placed.
                             prop_assert!(retry_at <= at(now + 46 * 60 * SECOND));
-                            let mut later = Market { sizer: CheapestFit::default(), memory: before };
+                            let mut later = Market { sizer: CheapestFit::default(), memory: market.memory.clone() };
                             later.sizer.refresh(&offerings());
                             prop_assert!(later.place(retry_at).is_ok(), "at the time it was told");
                         }
@@ -379,4 +380,65 @@ fn what_counts_as_capacity_is_read_from_the_error_as_placement_means_it() {
     assert_eq!(of(ErrorKind::Timeout), Outcome::Other);
     let zonal = Error::new(ErrorKind::QuotaExceeded, "launch", "x").with_retry(Retry::Elsewhere);
     assert_eq!(Outcome::of_error(&zonal), Outcome::NoCapacity);
+    let full = Error::new(ErrorKind::InsufficientCapacity, "launch", "x").with_retry(Retry::OtherZone);
+    assert_eq!(Outcome::of_error(&full), Outcome::ZoneFull);
+}
+
+/// A pod that must be near its volume would climb the price list of a zone that has no address for any of its types.
+#[test]
+fn a_full_zone_makes_nobody_pay_for_a_dearer_type_of_it() {
+    let mut market = Market::broke();
+    assert_eq!(market.launch(at(0), Outcome::ZoneFull), Ok(id("a", "z1")));
+    assert_eq!(market.memory.closed_zones(), 1);
+    assert_eq!(
+        market.place(at(0)),
+        Ok(id("a", "z2")),
+        "the same type in another zone"
+    );
+    assert_eq!(market.memory.gate(&id("b", "z1"), at(0)), Gate::Closed);
+
+    // Who must be in z1 waits, is told until when, and then gets the cheapest.
+    let pinned: Vec<Offering> = offerings()
+        .into_iter()
+        .filter(|of| of.id.zone == Zone::new("z1"))
+        .collect();
+    let mut market = Market::selling(&pinned);
+    let mut now = 0;
+    for wait in [30, 60, 120] {
+        assert_eq!(market.launch(at(now), Outcome::ZoneFull), Ok(id("a", "z1")));
+        let no_fit = market.place(at(now)).unwrap_err();
+        assert!(no_fit.only_avoided);
+        assert_eq!(no_fit.retry_at, Some(at(now + wait * SECOND)));
+        now += wait * SECOND;
+    }
+    assert_eq!(market.place(at(now)), Ok(id("a", "z1")));
+    assert!(market.place(at(now)).is_err(), "one finds out");
+    market.memory.began(&id("a", "z1"), at(now));
+    let change = market
+        .memory
+        .ended(&id("a", "z1"), at(now), Outcome::Launched, at(now + 1));
+    assert!(
+        change.opened && market.memory.closed_zones() == 0,
+        "the others are told"
+    );
+    assert_eq!(market.place(at(now + 1)), Ok(id("a", "z1")));
+}
+
+#[test]
+fn addresses_come_back_when_an_instance_ends() {
+    let pinned = &offerings()[..1];
+    let mut market = Market::selling(pinned);
+    for now in [0, 30, 90, 210] {
+        assert_eq!(
+            market.launch(at(now * SECOND), Outcome::ZoneFull),
+            Ok(id("a", "z1"))
+        );
+    }
+    assert!(market.place(at(245 * SECOND)).is_err());
+    market.memory.freed(at(215 * SECOND));
+    assert_eq!(
+        market.place(at(245 * SECOND)),
+        Ok(id("a", "z1")),
+        "not after four minutes"
+    );
 }

@@ -90,15 +90,19 @@ impl Catalogue {
         self.capacity().ended(offering, began, outcome, now)
     }
 
-    /// An instance is gone: there may be room under a quota.
+    /// An instance is gone: there may be room under a quota, or in a zone.
     pub(super) fn freed(&self, now: Timestamp) {
         self.capacity().freed(now);
     }
 
-    /// How many offerings are closed, and how many capacity types at their limit.
-    pub(super) fn closed(&self) -> (usize, usize) {
+    /// How many offerings are closed, how many capacity types at their limit, and how many zones without room.
+    pub(super) fn closed(&self) -> (usize, usize, usize) {
         let capacity = self.capacity();
-        (capacity.closed_offerings(), capacity.closed_quotas())
+        (
+            capacity.closed_offerings(),
+            capacity.closed_quotas(),
+            capacity.closed_zones(),
+        )
     }
 
     /// Waits until something may have opened that pods were told to wait for.

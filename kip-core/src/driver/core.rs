@@ -288,9 +288,10 @@ impl Core {
         metrics.launch_queue_length = line.waiting as u64;
         metrics.launch_queue_oldest = line.oldest;
         metrics.launches_under_way = line.under_way as u64;
-        let (offerings, quotas) = self.catalogue.closed();
+        let (offerings, quotas, zones) = self.catalogue.closed();
         metrics.offerings_closed = offerings as u64;
         metrics.quotas_closed = quotas as u64;
+        metrics.zones_closed = zones as u64;
         metrics
     }
 

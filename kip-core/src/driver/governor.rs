@@ -78,7 +78,7 @@ impl Governor {
         let refused = error.filter(|error| error.kind() == ErrorKind::RateLimited);
         let refused = refused.map(|error| match error.retry() {
             Retry::After(hint) => hint,
-            Retry::Never | Retry::Elsewhere | Retry::Spent => None,
+            Retry::Never | Retry::Elsewhere | Retry::OtherZone | Retry::Spent => None,
         });
         self.lane(class).bucket().answered(began, now, refused);
     }

@@ -74,6 +74,8 @@ pub struct DriverMetrics {
     pub offerings_closed: u64,
     /// `kip_quotas_closed`: capacity types believed to be at the account's limit.
     pub quotas_closed: u64,
+    /// `kip_zones_closed`: zones believed to have no room for any type.
+    pub zones_closed: u64,
     /// `kip_orphans`: what the last sweep found left over.
     pub orphans: u64,
     /// `kip_foreign_instances`: instances with our cluster and node in their tags that are not proved ours. They are never touched.
@@ -151,7 +153,7 @@ impl LaunchOutcome {
         }
         match (error.kind(), Outcome::of_error(error)) {
             (ErrorKind::RateLimited, _) => Self::Throttled,
-            (_, Outcome::NoCapacity) => Self::NoCapacity,
+            (_, Outcome::NoCapacity | Outcome::ZoneFull) => Self::NoCapacity,
             (_, Outcome::Quota) => Self::Quota,
             (_, Outcome::Launched | Outcome::Other) => Self::Rejected,
         }

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Those of a page; `Unexpected` for an answer without end, `Timeout` when it takes longer than five minutes.
 pub(super) async fn all<T, F, A>(ask: F) -> Result<Vec<T>>
 where
-    F: Fn(Option<String>) -> A + Send,
+    F: Fn(Option<String>) -> A + Send + Sync,
     A: Future<Output = Result<Page<T>>> + Send,
     T: Send,
 {

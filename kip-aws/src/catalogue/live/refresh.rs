@@ -91,27 +91,28 @@ impl Courses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers how it went, and says so when that is news: a denied call would fill the log otherwise.
-    fn remember(&self, part: LivePart, outcome: &Result<usize>) {
+    /// Remembers how it went; answers whether that is news: a success after a failure, or a failure of another kind than the last.
+    fn remember(&self, part: LivePart, outcome: &Result<usize>) -> bool {
         let mut courses = self.locked();
         let course = courses.entry(part).or_default();
         let before = course.problem.take();
-        match outcome {
-            Ok(rejected) => match before {
-                Some(_) => tracing::info!(%part, rejected, "EC2 tells again"),
-                None => tracing::debug!(%part, rejected, "refreshed"),
-            },
-            Err(error) => {
-                course.failures += 1;
-                course.problem = Some((error.kind(), error.to_string()));
-                if before.is_none_or(|(kind, _)| kind != error.kind()) {
-                    let error = error.chain();
-                    tracing::warn!(%part, %error, "cannot be refreshed; what is known stays in use");
-                } else {
-                    tracing::debug!(%part, error = %error.chain(), "cannot be refreshed, as before");
-                }
-            }
+        if let Err(error) = outcome {
+            course.failures += 1;
+            course.problem = Some((error.kind(), error.to_string()));
         }
+        before.map(|(kind, _)| kind) != outcome.as_ref().err().map(Error::kind)
+    }
+}
+
+/// Says how it went, aloud only when it is news: a denied call would fill the log otherwise.
+fn say(part: LivePart, outcome: &Result<usize>, is_news: bool) {
+    match outcome {
+        Ok(rejected) if is_news => tracing::info!(%part, rejected, "EC2 tells again"),
+        Ok(rejected) => tracing::debug!(%part, rejected, "refreshed"),
+        Err(error) if is_news => {
+            tracing::warn!(%part, error = %error.chain(), "cannot be refreshed; what is known stays in use")
+        }
+        Err(error) => tracing::debug!(%part, error = %error.chain(), "cannot be refreshed, as before"),
     }
 }
 
@@ -133,7 +134,7 @@ impl Refreshing {
                 let mut pace = Pace::new(period);
                 loop {
                     let outcome = refresh_once(&catalogue, &source, part).await;
-                    courses.remember(part, &outcome);
+                    say(part, &outcome, courses.remember(part, &outcome));
                     tokio::time::sleep(pace.next(outcome.is_ok(), random())).await;
                 }
             });
@@ -181,4 +182,30 @@ async fn refresh_once(catalogue: &Catalogue, source: &LiveSource, part: LivePart
 fn random() -> f64 {
     let bits = u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(0);
     f64::from(bits) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A permission that is missing on purpose must not fill the log for months, nor hide what happens to the next part.
+    #[test]
+    fn a_failure_is_news_once_until_something_changes() {
+        let courses = Courses::default();
+        let failed = |kind| Err(Error::new(kind, "refresh", "no"));
+        let (denied, late) = (failed(ErrorKind::PermissionDenied), failed(ErrorKind::Timeout));
+        for (part, outcome, is_news) in [
+            (LivePart::SpotPrices, &Ok(0), false),
+            (LivePart::SpotPrices, &denied, true),
+            (LivePart::SpotPrices, &denied, false),
+            (LivePart::Kinds, &denied, true),
+            (LivePart::SpotPrices, &late, true),
+            (LivePart::SpotPrices, &denied, true),
+            (LivePart::SpotPrices, &Ok(3), true),
+            (LivePart::SpotPrices, &Ok(0), false),
+        ] {
+            assert_eq!(courses.remember(part, outcome), is_news, "{part} {outcome:?}");
+        }
+        assert_eq!(courses.locked()[&LivePart::SpotPrices].failures, 4);
+    }
 }

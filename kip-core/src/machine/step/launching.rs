@@ -79,7 +79,7 @@ impl Turn<'_> {
             self.now,
             match failure.retry {
                 Retry::After(Some(hint)) => hint,
-                Retry::After(None) | Retry::Never | Retry::Elsewhere | Retry::Spent => {
+                Retry::After(None) | Retry::Never | Retry::Elsewhere | Retry::OtherZone | Retry::Spent => {
                     self.cfg.launch_retry.delay(s.tries)
                 }
             },
@@ -88,7 +88,7 @@ impl Turn<'_> {
             // Something carries our token that we did not ask for in this way: it must go before another attempt.
             s.ambiguous = true;
             s.discard = true;
-        } else if failure.retry == Retry::Elsewhere {
+        } else if matches!(failure.retry, Retry::Elsewhere | Retry::OtherZone) {
             // For how long nobody is placed there again is remembered for all pods, by the driver.
             if !s.ambiguous {
                 return self.no_instance(&s, None);
