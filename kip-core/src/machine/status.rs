@@ -95,7 +95,14 @@ pub fn project(state: &PodState) -> PodReport {
     let is_lost = match &state.stage {
         Stage::Terminating(s) => matches!(s.after, After::Retry(_)) && !pod.must_end(),
         Stage::BackingOff(_) => true,
-        _ => false,
+        Stage::Pending(_)
+        | Stage::Launching(_)
+        | Stage::Booting(_)
+        | Stage::Connecting(_)
+        | Stage::Deploying(_)
+        | Stage::Running(_)
+        | Stage::Draining(_)
+        | Stage::Finished(_) => false,
     };
     // Of a lost cell nothing holds that its agent said: a Service would go on sending requests to containers that are no more.
     if !is_lost {
