@@ -81,8 +81,8 @@ mod tests {
 
     fn contradictions(cloud: &str, flags: &[&str]) -> Vec<String> {
         let text = format!("{{cloud: {cloud}, cells: {{bootImageSpec: {{imageIDs: ami-1}}}}}}");
-        let loaded = parse(&text, "provider.yaml").unwrap();
-        let line = Line::try_parse_from([&["kip"], flags].concat()).unwrap();
+        let loaded = parse(&text, "provider.yaml").expect("a good file");
+        let line = Line::try_parse_from([&["kip"], flags].concat()).expect("known flags");
         line.aws.contradictions(&loaded.config.cloud)
     }
 

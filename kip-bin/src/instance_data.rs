@@ -62,12 +62,12 @@ mod tests {
 
     fn config(cloud: &str) -> Config {
         let text = format!("{{cloud: {cloud}, cells: {{bootImageSpec: {{imageIDs: ami-1}}}}}}");
-        parse(&text, "provider.yaml").unwrap().config
+        parse(&text, "provider.yaml").expect("a good file").config
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("it is written");
         file
     }
 

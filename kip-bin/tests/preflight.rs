@@ -14,9 +14,9 @@ cells:
 ";
 
 fn preflight(config: &str, more: &[&str]) -> Output {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("provider.yaml");
-    std::fs::write(&file, config).unwrap();
+    std::fs::write(&file, config).expect("it is written");
     Command::new(env!("CARGO_BIN_EXE_kip"))
         .args(["preflight", "--provider-config"])
         .arg(&file)

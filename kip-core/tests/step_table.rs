@@ -580,6 +580,24 @@ fn a_short_pod_whose_instance_the_cloud_terminated_is_gone_without_waiting_for_t
 }
 
 #[test]
+fn a_pod_whose_cell_is_lost_is_not_shown_as_its_agent_saw_it_last() {
+    assert!(project(&running().state).runtime.is_some());
+    let lost = running()
+        .on(Event::Disconnected {
+            attempt: 1,
+            failure: failure(ErrorKind::Unavailable),
+        })
+        .after(60)
+        .on(Event::Woke)
+        .on(observed(Err(ErrorKind::NotFound)));
+    assert_eq!(lost.phase(), Phase::Terminating);
+    assert!(project(&lost.state).runtime.is_none(), "or it stays Ready");
+    let gone = lost.on(terminated(Err(ErrorKind::NotFound)));
+    assert_eq!(gone.phase(), Phase::BackingOff);
+    assert!(project(&gone.state).runtime.is_none(), "or it stays Ready");
+}
+
+#[test]
 fn silence_alone_never_moves_a_pod_and_absence_does() {
     let mut life = running().on(Event::Disconnected {
         attempt: 1,

@@ -269,7 +269,8 @@ mod tests {
         };
         let (one, two) = (cell("i-1", &[NET], true), cell("i-2", &[NET], true));
         let gone = cell("i-0", &[NET], false);
-        let cases: [(&str, Vec<Cell>, Vec<(&str, Target)>, Vec<Step>); 9] = [
+        type Case = (&'static str, Vec<Cell>, Vec<(&'static str, Target)>, Vec<Step>);
+        let cases: [Case; 9] = [
             ("new", vec![one.clone()], vec![], vec![create("i-1")]),
             ("there", vec![one.clone()], vec![(NET, to("i-1"))], vec![]),
             (

@@ -92,7 +92,22 @@ pub fn project(state: &PodState) -> PodReport {
         Stage::BackingOff(s) => PodReport::new(PodPhase::Pending, "BackingOff", s.cause.message.clone()),
         Stage::Finished(_) => ended(pod),
     };
-    report.runtime.clone_from(&pod.report);
+    let is_lost = match &state.stage {
+        Stage::Terminating(s) => matches!(s.after, After::Retry(_)) && !pod.must_end(),
+        Stage::BackingOff(_) => true,
+        Stage::Pending(_)
+        | Stage::Launching(_)
+        | Stage::Booting(_)
+        | Stage::Connecting(_)
+        | Stage::Deploying(_)
+        | Stage::Running(_)
+        | Stage::Draining(_)
+        | Stage::Finished(_) => false,
+    };
+    // Of a lost cell nothing holds that its agent said: a Service would go on sending requests to containers that are no more.
+    if !is_lost {
+        report.runtime.clone_from(&pod.report);
+    }
     report.unheard = unheard(state);
     report.marks = pod.marks;
     if report.phase == PodPhase::Failed || report.phase == PodPhase::Succeeded {

@@ -103,13 +103,13 @@ fn launched(world: &World, pod: &Value) -> Result<Vec<super::api::Instance>> {
 fn described(world: &mut World) -> Result<()> {
     let ns = world.namespace()?;
     let mut pod = script("tagged", STAY);
-    pod["metadata"]["annotations"] = json!({"pod.elotl.co/instance-type": "c5.large"});
+    pod["metadata"]["annotations"] = json!({"pod.elotl.co/instance-type": "c7i.large"});
     world.apply(&ns, &pod)?;
     let pod = world.wait_ready(&ns, "tagged")?;
     let instances = launched(world, &pod)?;
     ensure!(instances.len() == 1, "{instances:?}");
     let instance = &instances[0];
-    ensure!(instance.instance_type == "c5.large", "{instance:?}");
+    ensure!(instance.instance_type == "c7i.large", "{instance:?}");
     ensure!(
         instance
             .tags
