@@ -56,20 +56,22 @@ struct Args {
 async fn main() -> Result<()> {
     tracing_subscriber::fmt().with_ansi(false).init();
     let args = Args::parse();
-    let mut config = LocalConfig::default();
-    config.subnet = Some(args.network);
-    config.agent_path = Some(args.agent);
-    config.image_archives = args.image_archive;
-    config.offerings = Some(vec![LocalOffering {
-        instance_type: MACHINE.into(),
-        cpu: "2".into(),
-        memory: "1Gi".into(),
-        price: 1.0,
-        spot_price: None,
-        zones: vec![ZONE.into()],
-        capacity: None,
-    }]);
-    config.data_dir = args.data_dir;
+    let config = LocalConfig {
+        subnet: Some(args.network),
+        agent_path: Some(args.agent),
+        image_archives: args.image_archive,
+        offerings: Some(vec![LocalOffering {
+            instance_type: MACHINE.into(),
+            cpu: "2".into(),
+            memory: "1Gi".into(),
+            price: 1.0,
+            spot_price: None,
+            zones: vec![ZONE.into()],
+            capacity: None,
+        }]),
+        data_dir: args.data_dir,
+        ..LocalConfig::default()
+    };
     let booted = config.data_dir.join("booted");
     let cells = LocalCloud::new(config).await?;
     let hypervisor = Hypervisor {

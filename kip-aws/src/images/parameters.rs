@@ -83,7 +83,7 @@ mod tests {
     fn a_parameter_that_names_no_image_is_told_by_its_name() {
         let of = |values: &[(&'static str, &'static str)], unknown: &[&str]| {
             let unknown: Vec<String> = unknown.iter().map(|name| (*name).to_owned()).collect();
-            image_ids(values.to_vec().into_iter(), &unknown)
+            image_ids(values.iter().copied(), &unknown)
         };
         assert_eq!(
             of(&[("/a", "ami-1"), ("/b", "ami-2")], &[]).unwrap(),
