@@ -114,7 +114,9 @@ async fn two_controllers_that_start_at_once_keep_one_group_and_each_node_has_its
     let ec2 = FakeEc2::start().await?;
     let open = || Box::pin(of_node(ec2.config(), "kip-0").open());
     let (a, b, c) = tokio::join!(open(), open(), open());
-    (a?, b?, c?);
+    for opened in [a, b, c] {
+        opened?;
+    }
     ensure!(
         ec2.state().security_groups.len() == 1,
         "{:?}",
