@@ -118,6 +118,11 @@ END
 ln -sf /dev/null /etc/systemd/system/policy-routes@.service
 ln -sf /dev/null /etc/systemd/system/refresh-policy-routes@.timer
 
+# A pod with the cell's resolver gets this file, and reaches no stub on a loopback address.
+case $(readlink /etc/resolv.conf) in
+*/stub-resolv.conf) ln -sf /run/systemd/resolve/resolv.conf /etc/resolv.conf ;;
+esac
+
 # The cell passes packets on between the pod and the network, whichever way they take.
 cat >/etc/sysctl.d/90-kip.conf <<'END'
 net.ipv4.ip_forward = 1

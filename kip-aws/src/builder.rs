@@ -81,7 +81,8 @@ impl AwsBuilder {
         self
     }
 
-    /// Says from which address the controller reaches instances: where it is in the VPC, nobody else reaches their agents.
+    /// Says from which address the controller reaches instances, which must be one that its packets carry: where it is in the VPC, nobody
+    /// else reaches their agents.
     #[must_use]
     pub fn controller(mut self, address: IpAddr) -> Self {
         self.controller = Some(address);
@@ -132,7 +133,9 @@ impl AwsBuilder {
         let vpc = environment::place(&api, &metadata, &mut config, self.owner.as_ref())
             .await
             .map_err(in_region)?;
-        let subnets = Subnets::find(api.clone(), &config).await.map_err(in_region)?;
+        let subnets = Subnets::find(api.clone(), &region, &config)
+            .await
+            .map_err(in_region)?;
         let images = Images::open(api.clone(), &sdk, &config)
             .await
             .map_err(in_region)?;
@@ -295,7 +298,7 @@ async fn check_credentials(sdk: &SdkConfig) -> Result<()> {
 }
 
 /// A client that asks each question once: whoever asks knows whether to ask again, and for RunInstances the SDK does not.
-fn client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
+pub(crate) fn client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
     Client::from_conf(ec2(sdk, config).retry_config(RetryConfig::disabled()).build())
 }
 

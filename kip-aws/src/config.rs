@@ -32,7 +32,8 @@ pub struct AwsConfig {
     /// The VPC whose subnets are used, or `default` for the region's default one. Default: the subnets' when they are named, else the one
     /// this process runs in, by the instance metadata service, else the region's default one.
     pub vpc_id: Option<String>,
-    /// The subnets instances are put into, any number a zone. Default: all of the VPC.
+    /// The subnets instances are put into, any number a zone. Default: all of the VPC that are in the region's own zones, and not those of
+    /// Local Zones, Wavelength Zones and Outposts, whose prices are others; of ones that are named the region's prices are assumed.
     pub subnet_ids: Vec<String>,
     /// Which images instances boot from. Required: EC2 has none with the agent in it.
     pub images: ImageSpec,
@@ -222,6 +223,13 @@ impl AwsConfig {
         problems
     }
 
+    /// Where every service of AWS is, when it is an emulator: that is everything at one address. A VPC endpoint of EC2 is EC2 only.
+    pub(crate) fn emulator(&self) -> Option<&str> {
+        self.endpoint_url
+            .as_deref()
+            .filter(|url| url.starts_with("http://"))
+    }
+
     pub(crate) fn validated(&self) -> Result<()> {
         let problems = self.problems();
         if problems.is_empty() {
@@ -271,6 +279,24 @@ mod tests {
                 "{field} {problems:?}"
             );
         }
+    }
+
+    /// Questions of other services must not go to an endpoint that is EC2 only.
+    #[test]
+    fn an_emulator_is_an_endpoint_without_tls() {
+        let at = |url: &str| AwsConfig {
+            endpoint_url: Some(url.into()),
+            ..AwsConfig::default()
+        };
+        assert_eq!(
+            at("http://127.0.0.1:5000").emulator(),
+            Some("http://127.0.0.1:5000")
+        );
+        assert_eq!(
+            at("https://vpce-1.ec2.us-east-1.vpce.amazonaws.com").emulator(),
+            None
+        );
+        assert_eq!(AwsConfig::default().emulator(), None);
     }
 
     /// A key in a log is a key that must be changed.

@@ -191,6 +191,7 @@ const STATEMENTS: &[Statement] = &[
             "arn:aws:ec2:*:*:instance/*",
             "arn:aws:ec2:*:*:network-interface/*",
             "arn:aws:ec2:*:*:security-group/*",
+            "arn:aws:ec2:*:*:spot-instances-request/*",
             "arn:aws:ec2:*:*:volume/*",
         ],
         condition: Some((
@@ -342,7 +343,12 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
 
+    use kip_core::model::CapacityType;
+
     use super::*;
+    use crate::config::AwsConfig;
+    use crate::images::BootImage;
+    use crate::testing::{offering, request};
 
     /// How the names of calls begin in the SDKs.
     const VERBS: &[&str] = &[
@@ -497,6 +503,44 @@ mod tests {
                 name.to_lowercase(),
                 "{call:?}"
             );
+        }
+    }
+
+    /// EC2 refuses a whole launch for one thing that may not be tagged, as it would refuse every spot launch for its request.
+    #[test]
+    fn whatever_a_launch_makes_and_tags_may_be_made_and_tagged() {
+        let mut request = request();
+        request.offering = offering("c7g.large", CapacityType::Spot);
+        let image = BootImage {
+            id: "ami-1".into(),
+            root_device: "/dev/xvda".into(),
+            root_gib: 8,
+            kept_volumes: Vec::new(),
+        };
+        let input = crate::launch::input(&request, &AwsConfig::default(), &image, "subnet-1")
+            .unwrap()
+            .build()
+            .unwrap();
+        let mut tagged: Vec<&str> = input
+            .tag_specifications()
+            .iter()
+            .map(|tags| tags.resource_type().unwrap().as_str())
+            .collect();
+        assert!(tagged.contains(&"spot-instances-request"), "{tagged:?}");
+        let allows = |action: &str, kind: &str| {
+            let resource = format!("arn:aws:ec2:*:*:{kind}/*");
+            STATEMENTS.iter().any(|statement| {
+                statement.actions.contains(&action) && statement.resources.contains(&resource.as_str())
+            })
+        };
+        for kind in &tagged {
+            assert!(allows("ec2:RunInstances", kind), "{kind} cannot be made");
+        }
+        // What else is made with tags.
+        tagged.push("security-group");
+        assert!(allows("ec2:CreateSecurityGroup", "security-group"));
+        for kind in tagged {
+            assert!(allows("ec2:CreateTags", kind), "{kind} cannot be tagged");
         }
     }
 

@@ -27,6 +27,7 @@ use crate::interruption::Feed;
 use crate::routes::{Route, Routes};
 use crate::sold::Sold;
 use crate::subnets::Subnets;
+use crate::terminate::Refused;
 use crate::upkeep::{self, Upkeep};
 use crate::young::Young;
 use crate::{launch, observe, tags, terminate};
@@ -96,13 +97,15 @@ impl AwsCloud {
         // Without a queue the agents tell of interruptions: that is not the provider's power.
         capabilities.interruption_notices = opened.feed.is_some();
         let (describes, finds, terminates) = (opened.api.clone(), opened.api.clone(), opened.api.clone());
+        let refused = Arc::new(Refused::default());
         Self(Arc::new(Inner {
             info: ProviderInfo::new("aws", opened.region, capabilities),
             opened_at: Instant::now(),
             describing: Batcher::start("instance", move |ids| describe(describes.clone(), ids)),
             finding: Batcher::start("token", move |tokens| find(finds.clone(), tokens)),
             terminating: Batcher::start("instance", move |ids| {
-                terminate::terminate(terminates.clone(), ids)
+                let (api, refused) = (terminates.clone(), Arc::clone(&refused));
+                async move { terminate::terminate(api, ids, &refused).await }
             }),
             young: Young::new(opened.config.list_lag),
             api: opened.api,
@@ -297,8 +300,24 @@ impl CloudProvider for AwsCloud {
             self.0.routes.forget(&request.token, &route.image.id);
             return self.launch(request).await;
         }
-        if code.as_deref() == Some("InsufficientFreeAddressesInSubnet") {
-            self.0.subnets.is_full(&route.subnet);
+        let error = match code.as_deref() {
+            Some("InsufficientFreeAddressesInSubnet") => {
+                self.0.subnets.is_full(&route.subnet);
+                if self.0.subnets.has_room(&request.offering.zone) {
+                    // EC2 may hold this token to the full subnet, so it is for the next attempt, whose token is new, to go there. No
+                    // other retry leaves zone and type open: neither is at fault.
+                    let message = "the subnet is out of free addresses, and another one of its zone is not";
+                    Error::new(ErrorKind::Conflict, "launch", message)
+                        .with_retry(Retry::Never)
+                        .with_source(error)
+                } else {
+                    error
+                }
+            }
+            _ => error,
+        };
+        if error.kind() == ErrorKind::InsufficientCapacity {
+            self.0.subnets.give_back(&route.subnet);
         }
         let error = error
             .with_context("offering", &request.offering)

@@ -1,6 +1,7 @@
 //! Terminating many instances, of which some may be gone, unknown yet, or not ours to end: each gets its own answer.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use aws_sdk_ec2::types::InstanceStateName;
 use kip_core::error::{Error, ErrorKind, Result};
@@ -11,9 +12,50 @@ use crate::api::{self, Api};
 use crate::batch::{Answers, copy};
 use crate::observe;
 
-/// So many refusals in a row, without one call that worked, are not about single instances: the rest gets the same answer without a call.
-/// Halving a hundred down to the first one takes eight.
+/// So many refusals in a row, without one call that worked, are hardly about single instances: the rest waits for another round. Halving a
+/// hundred down to the first one takes eight.
 const REFUSALS: usize = 20;
+/// Instances remembered as refused, more than ever are.
+const MOST: usize = 10_000;
+
+/// Instances that EC2 would not terminate. They go last and apart in later rounds, so that they keep no other one waiting, and among
+/// themselves the one first that was not asked about for longest.
+#[derive(Debug, Default)]
+pub(crate) struct Refused(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// When each was refused last: by number, not by time.
+    at: BTreeMap<InstanceId, u64>,
+    count: u64,
+}
+
+impl Refused {
+    /// Those that were never refused, and those that were, in the order in which to try them.
+    fn sort(&self, ids: Vec<InstanceId>) -> (Vec<InstanceId>, Vec<InstanceId>) {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut before, new): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| inner.at.contains_key(id));
+        before.sort_by_key(|id| inner.at.get(id).copied());
+        (new, before)
+    }
+
+    fn add(&self, id: &InstanceId) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.at.len() >= MOST {
+            inner.at.clear();
+        }
+        inner.count += 1;
+        let count = inner.count;
+        inner.at.insert(id.clone(), count);
+    }
+
+    fn remove<'a>(&self, ids: impl Iterator<Item = &'a InstanceId>) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            inner.at.remove(id);
+        }
+    }
+}
 
 /// Instances that are still to be terminated together.
 struct Part {
@@ -45,21 +87,30 @@ pub(crate) async fn describe(api: &Api, ids: Vec<InstanceId>) -> Result<BTreeMap
 ///
 /// EC2 terminates none of a zone when one there is protected, and none at all when one is not there or is not allowed. Then the others are
 /// terminated in further calls, in the same round: what is refused is halved until the refused one stands alone, and only that one gets the
-/// error. Instances are missing only when EC2 was asked about them by name.
+/// error. After too many refusals the rest is left for another round with `Unavailable`, in which it comes before those that were refused.
+/// Instances are missing only when EC2 was asked about them by name.
 pub(crate) async fn terminate(
     api: Api,
     ids: Vec<InstanceId>,
+    refused: &Refused,
 ) -> Result<Answers<InstanceId, InstanceStateName>> {
     let mut answers = Answers::new();
-    let mut parts = vec![Part {
-        ids,
-        known: Known::NotAsked,
-    }];
+    let (new, before) = refused.sort(ids);
+    // The last one is taken first.
+    let mut parts: Vec<Part> = [before, new]
+        .into_iter()
+        .filter(|ids| !ids.is_empty())
+        .map(|ids| Part {
+            ids,
+            known: Known::NotAsked,
+        })
+        .collect();
     let mut refusals = 0;
     while let Some(part) = parts.pop() {
         let error = match api.terminate_instances(&part.ids).await {
             Ok(states) => {
                 refusals = 0;
+                refused.remove(states.keys());
                 answers.extend(states.into_iter().map(|(id, state)| (id, Ok(state))));
                 continue;
             }
@@ -69,14 +120,18 @@ pub(crate) async fn terminate(
             Cause::Absence => absent(&api, part, error, &mut parts, &mut answers).await,
             Cause::Single => {
                 refusals += 1;
-                if refusals >= REFUSALS {
-                    fail(&mut answers, part.ids, &error);
-                    break_off(&mut answers, parts, &error);
-                    return Ok(answers);
-                }
-                match part.ids.len() {
-                    0 | 1 => fail(&mut answers, part.ids, &error),
+                match part.ids.as_slice() {
+                    [id] => {
+                        refused.add(id);
+                        fail(&mut answers, part.ids, &error);
+                    }
                     _ => halve(part, &mut parts),
+                }
+                if refusals >= REFUSALS {
+                    let message = "EC2 refuses the ones before it, and it waits for its turn";
+                    let waits = Error::new(ErrorKind::Unavailable, "terminate", message).with_source(error);
+                    break_off(&mut answers, parts, &waits);
+                    return Ok(answers);
                 }
             }
             Cause::Call => {

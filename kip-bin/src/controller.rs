@@ -94,6 +94,7 @@ impl Controller {
         driver_config.workers = workers;
         driver_config.policy = config.orphans.policy();
         driver_config.offerings_interval = OFFERINGS;
+        driver_config.request_limits = config.cloud.request_limits();
         let driver = Kip::builder(provider)
             .identity(cluster.clone(), name.clone())
             .runtime(Arc::new(CellRuntime::new(Arc::new(authority)).with_boot(boot)))

@@ -106,7 +106,7 @@ mod aws {
             if let Ok(cluster) = &cluster {
                 builder = builder.owner(cluster, &NodeName::new(&args.nodename));
             }
-            if let Some(address) = args.node_ip {
+            if let Some(address) = args.node_ip.and_then(wire::own_address) {
                 builder = builder.controller(address);
             }
             let checks = Box::pin(builder.preflight()).await;

@@ -73,9 +73,14 @@ pub(crate) async fn provider(
         Cloud::Aws(aws) => {
             let settings = config.ec2(aws);
             // Boxed: the future that opens EC2 is large, and awaited once.
-            let mut builder = kip_aws::AwsCloud::builder(settings)
-                .owner(&home.cluster, &home.node)
-                .controller(home.address);
+            let mut builder = kip_aws::AwsCloud::builder(settings).owner(&home.cluster, &home.node);
+            match own_address(home.address) {
+                Some(address) => builder = builder.controller(address),
+                None => tracing::info!(
+                    address = %home.address,
+                    "the node's address is not this machine's: the agents' port is open to the whole VPC"
+                ),
+            }
             if let Some(facts) = &aws.facts {
                 builder = builder.facts(facts.clone());
             }
@@ -85,6 +90,14 @@ pub(crate) async fn provider(
         }
         other => anyhow::bail!("this build has no {} support", other.name()),
     }
+}
+
+/// The address if packets of this machine can carry it. A node may be reached at another one, such as its host's or a load balancer's:
+/// then what the cells see is somebody else's, and a rule for this one would lock the controller out of each of them.
+#[cfg(feature = "aws")]
+pub(crate) fn own_address(address: IpAddr) -> Option<IpAddr> {
+    let can_send = std::net::UdpSocket::bind((address, 0)).is_ok();
+    (can_send && !address.is_unspecified()).then_some(address)
 }
 
 #[cfg(feature = "aws")]
@@ -165,4 +178,20 @@ async fn read_kubeconfig(files: &[PathBuf]) -> anyhow::Result<ClientConfig> {
     }
     let kubeconfig = merged.context("no file is named")?;
     Ok(ClientConfig::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+}
+
+#[cfg(all(test, feature = "aws"))]
+mod tests {
+    use super::*;
+
+    /// With a rule for an address that this machine does not have every cell boots, cannot be reached, and is bought again for ever.
+    #[test]
+    fn only_an_address_of_this_machine_is_the_controllers() {
+        let own: IpAddr = [127, 0, 0, 1].into();
+        assert_eq!(own_address(own), Some(own));
+        // TEST-NET-1 of RFC 5737, which no machine has; and no address at all.
+        for other in [[192, 0, 2, 1], [0, 0, 0, 0]] {
+            assert_eq!(own_address(other.into()), None, "{other:?}");
+        }
+    }
 }

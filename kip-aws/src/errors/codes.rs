@@ -2,6 +2,10 @@
 
 use kip_core::{ErrorKind, Retry};
 
+/// The account has never had a spot instance, so it lacks a role that EC2 needs, and Kip may not make it. Source: "Service-linked role for
+/// EC2 Spot Instances", Amazon EC2 User Guide.
+const SPOT_ROLE: &str = "AuthFailure.ServiceLinkedRoleCreationNotPermitted";
+
 /// What an error code of EC2 means, and what a retry is worth.
 ///
 /// Source of the codes: "Error codes for the Amazon EC2 API", Amazon EC2 Developer Guide. A code that is not in the table is judged by
@@ -70,7 +74,8 @@ fn known(code: &str) -> Option<ErrorKind> {
         | "AccessDeniedException"
         | "Blocked"
         | "OptInRequired"
-        | "OperationNotPermitted" => ErrorKind::PermissionDenied,
+        | "OperationNotPermitted"
+        | SPOT_ROLE => ErrorKind::PermissionDenied,
         "AuthFailure"
         | "ExpiredToken"
         | "ExpiredTokenException"
@@ -172,6 +177,9 @@ pub(crate) fn advice(code: &str) -> Option<&'static str> {
         }
         "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" => {
             "allow the call in the IAM policy of Kip's credentials; `aws sts decode-authorization-message` explains the encoded part"
+        }
+        SPOT_ROLE => {
+            "once for the account: `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com`"
         }
         "Blocked" => "AWS has blocked the account: ask AWS Support",
         "OptInRequired" => {

@@ -86,6 +86,12 @@ fn every_code_means_what_the_machine_needs_to_know() {
         ("OperationNotPermitted", 400, PermissionDenied, never),
         ("OptInRequired", 401, PermissionDenied, never),
         ("Blocked", 403, PermissionDenied, never),
+        (
+            "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+            403,
+            PermissionDenied,
+            never,
+        ),
         ("AuthFailure", 401, Unauthenticated, never),
         ("ExpiredToken", 400, Unauthenticated, never),
         ("RequestExpired", 400, Unauthenticated, never),
@@ -154,6 +160,10 @@ fn what_the_operator_must_mend_says_where() {
         ("OperationNotPermitted", "DisableApiTermination"),
         ("OptInRequired", "cells.bootImageSpec"),
         ("Blocked", "AWS Support"),
+        (
+            "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+            "create-service-linked-role",
+        ),
         ("PendingVerification", "verifies"),
         ("AuthFailure", "clock"),
         ("ExpiredToken", "expired"),

@@ -19,12 +19,7 @@ pub(super) fn client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
     let mut builder = aws_sdk_ssm::config::Builder::from(sdk)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts.build());
-    // An emulator is everything at one address; a VPC endpoint of EC2 is EC2 only.
-    if let Some(url) = config
-        .endpoint_url
-        .as_deref()
-        .filter(|url| url.starts_with("http://"))
-    {
+    if let Some(url) = config.emulator() {
         builder = builder.endpoint_url(url);
     }
     Client::from_conf(builder.build())

@@ -94,7 +94,7 @@ impl Asking {
     }
 
     async fn subnets(&self, checks: &mut Vec<Check>) -> Option<Subnets> {
-        match Subnets::find(self.api.clone(), &self.config).await {
+        match Subnets::find(self.api.clone(), &self.region, &self.config).await {
             Ok(subnets) => {
                 checks.push(judge_room(&subnets.room()));
                 Some(subnets)

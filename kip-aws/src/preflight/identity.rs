@@ -18,12 +18,7 @@ pub(crate) async fn identity(sdk: &SdkConfig, config: &AwsConfig) -> Check {
     let mut builder = aws_sdk_sts::config::Builder::from(sdk)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts.build());
-    // An emulator is everything at one address; a VPC endpoint of EC2 is EC2 only.
-    if let Some(url) = config
-        .endpoint_url
-        .as_deref()
-        .filter(|url| url.starts_with("http://"))
-    {
+    if let Some(url) = config.emulator() {
         builder = builder.endpoint_url(url);
     }
     let client = aws_sdk_sts::Client::from_conf(builder.build());

@@ -42,6 +42,8 @@ pub(crate) fn tag_value(ranges: &BTreeSet<String>) -> String {
 pub(super) struct Cell {
     pub(super) id: String,
     pub(super) subnet: String,
+    /// Its network interface, while it has one.
+    pub(super) interface: Option<String>,
     pub(super) ranges: Vec<Cidr>,
     /// Whether it runs or is about to.
     pub(super) is_alive: bool,
@@ -64,8 +66,8 @@ pub(super) struct Table {
 pub(super) enum Target {
     /// To an instance.
     Instance(String),
-    /// To an instance or interface that is not there any more, whosever it was.
-    Nowhere,
+    /// To this network interface, which is not there any more or at no instance.
+    Nowhere(String),
     /// To something else, by its id.
     Other(String),
 }
@@ -81,11 +83,12 @@ pub(super) enum Step {
         range: Cidr,
         instance: String,
     },
-    /// Turn a dead route to another instance.
+    /// Turn a dead route to another instance. `strange` is the network interface it led to, when that is not known to have been a cell's.
     Replace {
         table: String,
         range: Cidr,
         instance: String,
+        strange: Option<String>,
     },
     /// Remove a route of an instance that is gone.
     Delete { table: String, range: Cidr },
@@ -100,11 +103,52 @@ pub(super) enum Step {
     Lost { instance: String, subnet: String },
 }
 
+/// The network interfaces that cells with routes were seen to have, each with its instance. A route to an instance that is gone shows only
+/// the interface, and that is all by which it can be told from somebody else's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Interfaces(BTreeMap<String, String>);
+
+impl Interfaces {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn knows(&self, interface: &str) -> bool {
+        self.0.contains_key(interface)
+    }
+
+    /// Learns those of the cells.
+    pub(super) fn learn(&mut self, cells: &[Cell]) {
+        for cell in cells {
+            if let Some(interface) = &cell.interface {
+                self.0.insert(interface.clone(), cell.id.clone());
+            }
+        }
+    }
+
+    /// Forgets those whose instance is not shown any more and that no route leads to.
+    pub(super) fn forget(&mut self, cells: &[Cell], tables: &[Table]) {
+        let dead: BTreeSet<&str> = tables
+            .iter()
+            .flat_map(|table| table.routes.values())
+            .filter_map(|target| match target {
+                Target::Nowhere(interface) => Some(interface.as_str()),
+                Target::Instance(_) | Target::Other(_) => None,
+            })
+            .collect();
+        let shown: BTreeSet<&str> = cells.iter().map(|cell| cell.id.as_str()).collect();
+        self.0.retain(|interface, instance| {
+            dead.contains(interface.as_str()) || shown.contains(instance.as_str())
+        });
+    }
+}
+
 /// What to do. Pure and idempotent: done, it plans nothing but what is blocked.
 ///
 /// Of several instances that want a range in one table the one that has it keeps it, else the first by id takes it. A route is touched only
-/// when it goes to an instance of ours, or nowhere.
-pub(super) fn plan(cells: &[Cell], tables: &[Table]) -> Vec<Step> {
+/// when it goes to an instance of ours, or nowhere: one to an interface that is not known to have been a cell's is never removed, and turned only to
+/// a cell that asks for exactly its range.
+pub(super) fn plan(cells: &[Cell], tables: &[Table], interfaces: &Interfaces) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut wanted: BTreeMap<(&str, Cidr), Vec<&Cell>> = BTreeMap::new();
     for cell in cells.iter().filter(|cell| cell.is_alive) {
@@ -132,7 +176,11 @@ pub(super) fn plan(cells: &[Cell], tables: &[Table]) -> Vec<Step> {
         .collect();
     for table in tables {
         for (range, target) in &table.routes {
-            let is_dead_of_ours = matches!(target, Target::Instance(id) if ended.contains(id.as_str()));
+            let is_dead_of_ours = match target {
+                Target::Instance(id) => ended.contains(id.as_str()),
+                Target::Nowhere(interface) => interfaces.knows(interface),
+                Target::Other(_) => false,
+            };
             if is_dead_of_ours && !wanted.contains_key(&(table.id.as_str(), *range)) {
                 steps.push(Step::Delete {
                     table: table.id.clone(),
@@ -147,7 +195,11 @@ pub(super) fn plan(cells: &[Cell], tables: &[Table]) -> Vec<Step> {
             .iter()
             .find(|table| table.id == id)
             .and_then(|table| table.routes.get(&range));
-        steps.extend(settle(id, range, &cells, actual, &ended));
+        let strange = match actual {
+            Some(Target::Nowhere(interface)) if !interfaces.knows(interface) => Some(interface.clone()),
+            _ => None,
+        };
+        steps.extend(settle(id, range, &cells, actual, &ended, strange));
     }
     steps
 }
@@ -158,6 +210,7 @@ fn settle(
     cells: &[&Cell],
     actual: Option<&Target>,
     ended: &BTreeSet<&str>,
+    strange: Option<String>,
 ) -> Vec<Step> {
     let table = table.to_owned();
     let holder = match actual {
@@ -184,6 +237,7 @@ fn settle(
                 table,
                 range,
                 instance,
+                strange,
             },
         });
     }
@@ -221,6 +275,7 @@ mod tests {
         Cell {
             id: id.into(),
             subnet: "subnet-a".into(),
+            interface: is_alive.then(|| id.replace("i-", "eni-")),
             ranges: ranges.iter().map(|text| range(text)).collect(),
             is_alive,
             forwards: true,
@@ -252,11 +307,13 @@ mod tests {
             range: range(NET),
             instance: instance.into(),
         };
-        let replace = |instance: &str| Step::Replace {
+        let replace = |instance: &str, strange: Option<&str>| Step::Replace {
             table: "rtb-main".into(),
             range: range(NET),
             instance: instance.into(),
+            strange: strange.map(str::to_owned),
         };
+        let nowhere = |interface: &str| Target::Nowhere(interface.into());
         let blocked = |instance: &str, by: &str| Step::Blocked {
             table: "rtb-main".into(),
             range: range(NET),
@@ -269,21 +326,35 @@ mod tests {
         };
         let (one, two) = (cell("i-1", &[NET], true), cell("i-2", &[NET], true));
         let gone = cell("i-0", &[NET], false);
+        let mut interfaces = Interfaces::default();
+        interfaces.learn(&[cell("i-0", &[NET], true)]);
         type Case = (&'static str, Vec<Cell>, Vec<(&'static str, Target)>, Vec<Step>);
-        let cases: [Case; 9] = [
+        let cases: [Case; 11] = [
             ("new", vec![one.clone()], vec![], vec![create("i-1")]),
             ("there", vec![one.clone()], vec![(NET, to("i-1"))], vec![]),
             (
                 "the one before is gone",
                 vec![gone.clone(), one.clone()],
                 vec![(NET, to("i-0"))],
-                vec![replace("i-1")],
+                vec![replace("i-1", None)],
             ),
             (
-                "goes nowhere",
+                "the one before is long gone",
                 vec![one.clone()],
-                vec![(NET, Target::Nowhere)],
-                vec![replace("i-1")],
+                vec![(NET, nowhere("eni-0"))],
+                vec![replace("i-1", None)],
+            ),
+            (
+                "nobody knows where it led to, and a cell asks for it",
+                vec![one.clone()],
+                vec![(NET, nowhere("eni-9"))],
+                vec![replace("i-1", Some("eni-9"))],
+            ),
+            (
+                "long gone, and nobody wants it",
+                vec![],
+                vec![(NET, nowhere("eni-0")), ("10.8.0.0/16", nowhere("eni-9"))],
+                vec![delete.clone()],
             ),
             (
                 "gone",
@@ -317,11 +388,25 @@ mod tests {
             ),
         ];
         for (name, cells, routes, expected) in cases {
-            assert_eq!(plan(&cells, &[table(&routes)]), expected, "{name}");
+            assert_eq!(plan(&cells, &[table(&routes)], &interfaces), expected, "{name}");
         }
         // Routes of nobody we know, dead or alive, are not ours to remove.
-        let foreign = table(&[(NET, Target::Nowhere), ("10.8.0.0/16", to("i-9"))]);
-        assert_eq!(plan(&[gone], &[foreign]), vec![]);
+        let foreign = table(&[(NET, nowhere("eni-9")), ("10.8.0.0/16", to("i-9"))]);
+        assert_eq!(plan(&[gone], &[foreign], &interfaces), vec![]);
+    }
+
+    /// Forgotten too early a dead route stays for ever; never forgotten they fill the memory.
+    #[test]
+    fn an_interface_is_known_until_its_instance_and_the_last_route_to_it_are_gone() {
+        let mut interfaces = Interfaces::default();
+        let one = cell("i-1", &[NET], true);
+        interfaces.learn(std::slice::from_ref(&one));
+        interfaces.forget(&[one], &[]);
+        interfaces.forget(&[cell("i-1", &[NET], false)], &[]);
+        interfaces.forget(&[], &[table(&[(NET, Target::Nowhere("eni-1".into()))])]);
+        assert!(interfaces.knows("eni-1"));
+        interfaces.forget(&[], &[table(&[])]);
+        assert!(interfaces.is_empty());
     }
 
     /// The old Kip did nothing, and said nothing, for subnets that name no table.
@@ -333,20 +418,25 @@ mod tests {
             ..Table::default()
         };
         let one = cell("i-1", &[NET], true);
-        let used = |tables: &[Table]| match plan(std::slice::from_ref(&one), tables).as_slice() {
+        let used = |tables: &[Table]| match plan(std::slice::from_ref(&one), tables, &Interfaces::default())
+            .as_slice()
+        {
             [Step::Create { table, .. }] => table.clone(),
             other => panic!("{other:?}"),
         };
         assert_eq!(used(&[table(&[]), own]), "rtb-a");
         assert_eq!(used(&[table(&[])]), "rtb-main");
-        assert!(matches!(plan(&[one], &[]).as_slice(), [Step::Lost { .. }]));
+        assert!(matches!(
+            plan(&[one], &[], &Interfaces::default()).as_slice(),
+            [Step::Lost { .. }]
+        ));
     }
 
     #[test]
     fn a_cell_that_drops_foreign_packets_is_told_not_to() {
         let mut one = cell("i-1", &[NET], true);
         one.forwards = false;
-        let steps = plan(&[one], &[table(&[(NET, to("i-1"))])]);
+        let steps = plan(&[one], &[table(&[(NET, to("i-1"))])], &Interfaces::default());
         assert_eq!(
             steps,
             [Step::Forward {

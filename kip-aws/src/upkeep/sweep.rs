@@ -9,7 +9,7 @@ use kip_core::provider::tags;
 use tokio::time::Instant;
 
 use super::garbage::LeftOver;
-use super::routes::{self, Cell, Step, TAG, Table, Target};
+use super::routes::{self, Cell, Interfaces, Step, TAG, Table, Target};
 use crate::api::{self, Api};
 use crate::environment::Owner;
 use crate::observe;
@@ -23,6 +23,8 @@ pub(super) struct Sweeper {
     api: Api,
     owner: Owner,
     vpc: String,
+    /// Of the cells that have or had routes.
+    routed: Interfaces,
     interfaces: LeftOver,
     volumes: LeftOver,
     /// What was said already.
@@ -35,6 +37,7 @@ impl Sweeper {
             api,
             owner,
             vpc,
+            routed: Interfaces::default(),
             interfaces: LeftOver::default(),
             volumes: LeftOver::default(),
             told: BTreeSet::new(),
@@ -57,15 +60,18 @@ impl Sweeper {
         filters.push(api::filter("tag-key", vec![TAG.to_owned()]));
         let found = self.api.all_instances("route", filters).await?;
         let cells: Vec<Cell> = found.iter().filter_map(cell).collect();
-        if cells.is_empty() {
+        if cells.is_empty() && self.routed.is_empty() {
             return Ok((BTreeSet::new(), true));
         }
+        self.routed.learn(&cells);
         let tables = self.api.describe_route_tables(&self.vpc).await?;
         let tables: Vec<Table> = tables.iter().filter_map(table).collect();
         let mut is_done = true;
-        for step in routes::plan(&cells, &tables) {
+        for step in routes::plan(&cells, &tables, &self.routed) {
             is_done &= self.step(step).await;
         }
+        // A route that was removed just now is seen to be gone by the next look.
+        self.routed.forget(&cells, &tables);
         let with_routes = cells
             .into_iter()
             .filter(|cell| cell.is_alive)
@@ -87,7 +93,17 @@ impl Sweeper {
                 table,
                 range,
                 instance,
-            } => self.api.replace_route(table, &range.to_string(), instance).await,
+                strange,
+            } => {
+                if let Some(interface) = strange {
+                    let told = format!(
+                        "{range} of {table} led to the network interface {interface}, which no instance has: it is turned to the cell \
+                         {instance}, which asks for it"
+                    );
+                    self.tell(format!("strange {table} {range} {interface}"), &told);
+                }
+                self.api.replace_route(table, &range.to_string(), instance).await
+            }
             Step::Delete { table, range } => self.api.delete_route(table, &range.to_string()).await,
             Step::Blocked {
                 table,
@@ -198,6 +214,11 @@ fn cell(found: &types::Instance) -> Option<Cell> {
         id: found.instance_id()?.to_owned(),
         // One that is terminated has none any more, and needs none.
         subnet: found.subnet_id().unwrap_or_default().to_owned(),
+        // It has the one of its launch only.
+        interface: found
+            .network_interfaces()
+            .first()
+            .and_then(|interface| interface.network_interface_id().map(str::to_owned)),
         ranges,
         is_alive: matches!(
             state,
@@ -231,8 +252,8 @@ fn target(route: &Route) -> Target {
         return Target::Instance(instance.to_owned());
     }
     let is_dead = route.state() == Some(&RouteState::Blackhole);
-    if is_dead && route.network_interface_id().is_some() {
-        return Target::Nowhere;
+    if is_dead && let Some(interface) = route.network_interface_id() {
+        return Target::Nowhere(interface.to_owned());
     }
     let other = [
         route.gateway_id(),

@@ -6,9 +6,9 @@ use anyhow::{Result, ensure};
 use futures::TryStreamExt as _;
 use futures::future::{join_all, try_join_all};
 use kip_aws::AwsCloud;
-use kip_core::ids::{InstanceId, LaunchToken};
+use kip_core::ids::{InstanceId, LaunchToken, Zone};
 use kip_core::model::{CapacityType, Instance, InstancePhase};
-use kip_core::provider::{CloudProvider as _, LaunchRequest, ListOptions, UserData, tags};
+use kip_core::provider::{CloudProvider as _, LaunchRequest, ListOptions, OfferingQuery, UserData, tags};
 use kip_core::{ErrorKind, Retry};
 
 use crate::fake::{FakeEc2, Fault, Leads as _, offering};
@@ -119,6 +119,33 @@ async fn no_capacity_quota_and_full_subnets_send_the_pod_elsewhere() -> Result<(
     Ok(())
 }
 
+/// The catalogue has the region's prices: a Local Zone would win as the cheapest, and be billed at more.
+#[tokio::test]
+async fn a_subnet_of_a_local_zone_is_used_only_when_it_is_named() -> Result<()> {
+    const LOCAL: &str = "us-east-1-bos-1a";
+    let ec2 = FakeEc2::start().await?;
+    ec2.state()
+        .subnets
+        .insert("subnet-local".into(), (LOCAL.into(), 9000));
+    let mut named = ec2.config();
+    named.subnet_ids = vec!["subnet-local".into()];
+    for (config, is_sold) in [(ec2.config(), false), (named, true)] {
+        let mut offerings = crate::fake::offerings();
+        for offered in &mut offerings {
+            if offered.id.zone.as_str() == ZONE {
+                offered.id.zone = Zone::new(LOCAL);
+            }
+        }
+        let cloud = AwsCloud::builder(config).offerings(offerings).open().await?;
+        let sold = cloud.offerings(&OfferingQuery::default()).await?;
+        ensure!(
+            sold.iter().any(|offered| offered.id.zone.as_str() == LOCAL) == is_sold,
+            "{sold:?}"
+        );
+    }
+    Ok(())
+}
+
 /// Others take addresses too: the count that is known here may be wrong.
 #[tokio::test]
 async fn a_subnet_that_turns_out_full_is_left_for_another_of_the_zone() -> Result<()> {
@@ -126,12 +153,18 @@ async fn a_subnet_that_turns_out_full_is_left_for_another_of_the_zone() -> Resul
     let cloud = ec2.open(ec2.config()).await?;
     ec2.state().subnets.insert("subnet-a".into(), (ZONE.into(), 0));
     let error = cloud.launch(request("1")).await.unwrap_err();
-    ensure!(error.retry() == Retry::OtherZone, "{error:?}");
+    ensure!(
+        error.kind() == ErrorKind::Conflict && error.retry() == Retry::Never,
+        "the other subnet has room, so zone and type stay open: {error:?}"
+    );
     cloud.launch(request("2")).await?;
     let subnet = ec2.calls("RunInstances")[1]
         .get("NetworkInterface.1.SubnetId")
         .map(str::to_owned);
     ensure!(subnet.as_deref() == Some("subnet-a2"), "{subnet:?}");
+    ec2.state().subnets.insert("subnet-a2".into(), (ZONE.into(), 0));
+    let error = cloud.launch(request("3")).await.unwrap_err();
+    ensure!(error.retry() == Retry::OtherZone, "{error:?}");
     Ok(())
 }
 

@@ -374,6 +374,8 @@ async fn a_region_that_is_newer_than_this_program_is_opened_by_what_ec2_says() -
     let ec2 = FakeEc2::start().await?;
     let mut config = config(&ec2);
     config.region = Some("us-east-9".into());
+    // Its zones have the names of another region's, so they must be named.
+    config.subnet_ids = vec!["subnet-a".into()];
     config.refresh = Refresh::NEVER;
     let cloud = open(config.clone()).await?;
     let offering = offered(&cloud, "c7i.large/us-east-1a/on-demand").await;

@@ -110,6 +110,53 @@ async fn the_next_controller_makes_the_routes_that_are_missing() -> Result<()> {
     until("the route", || target(&ec2, "rtb-main").as_ref() == Some(&id)).await
 }
 
+/// A cell that ended by itself, as one that was interrupted: what its pod's peers send would go nowhere for ever, and a route to another place
+/// for the same range could not be made.
+#[tokio::test]
+async fn a_route_to_a_cell_that_is_gone_is_removed_and_other_dead_routes_are_not() -> Result<()> {
+    const OTHERS: &str = "10.8.0.0/16";
+    let ec2 = FakeEc2::start().await?;
+    let cloud = open(ec2.config()).await?;
+    let id = cloud.launch(routed("t1")).await?.id.to_string();
+    until("the route", || target(&ec2, "rtb-main").as_ref() == Some(&id)).await?;
+    {
+        let mut state = ec2.state();
+        let main = state.route_tables.get_mut("rtb-main").context("the main table")?;
+        main.routes.insert(OTHERS.into(), "i-0000000000000dead".into());
+        // It is gone at once, and soon forgotten: EC2 shows only that an interface is not there.
+        state.instances.remove(&id).context("the instance")?;
+    }
+    until("the end of the route", || target(&ec2, "rtb-main").is_none()).await?;
+    ensure!(ec2.state().route_tables["rtb-main"].routes.contains_key(OTHERS));
+    let looked = ec2.calls("DescribeInstances").len();
+    let tables = || ec2.calls("DescribeRouteTables").len();
+    let seen = tables();
+    until("a few looks", || {
+        ec2.calls("DescribeInstances").len() > looked + 4
+    })
+    .await?;
+    ensure!(
+        tables() <= seen + 2,
+        "a cluster without routes pays for them in calls"
+    );
+    Ok(())
+}
+
+/// A controller that was not there when the cell before ended: the pod asks for exactly this range, and nobody else gets its packets.
+#[tokio::test]
+async fn a_dead_route_that_nobody_knows_is_turned_to_the_cell_that_asks_for_it() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    ec2.state()
+        .route_tables
+        .get_mut("rtb-main")
+        .context("the main table")?
+        .routes
+        .insert(NET.into(), "i-0000000000000dead".into());
+    let cloud = open(ec2.config()).await?;
+    let id = cloud.launch(routed("t1")).await?.id.to_string();
+    until("the route", || target(&ec2, "rtb-main").as_ref() == Some(&id)).await
+}
+
 #[tokio::test]
 async fn a_route_of_somebody_else_is_left_alone() -> Result<()> {
     let ec2 = FakeEc2::start().await?;

@@ -3,13 +3,53 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use kip_core::driver::{Kip, MemoryCellStore};
+use kip_aws::AwsCloud;
+use kip_core::driver::{DriverHandle, Kip, MemoryCellStore};
 use kip_core::ids::Zone;
 use kip_testkit::{FakeSource, Tripwire, samples};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::driver::{NoHosts, until};
 use crate::fake::{FakeEc2, Leads as _};
+
+/// A driver that runs on a cloud.
+struct Running {
+    source: FakeSource,
+    handle: DriverHandle,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(cloud: AwsCloud) -> Result<Self> {
+        let source = FakeSource::new(Tripwire::default());
+        let driver = Kip::builder(Arc::new(cloud))
+            .identity(samples::cluster(), samples::node())
+            .runtime(Arc::new(NoHosts::default()))
+            .source(Arc::new(source.clone()))
+            .store(Arc::new(MemoryCellStore::default()))
+            .build()?;
+        let handle = driver.handle();
+        source.attach(handle.clone());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(driver.run(async {
+            // A sender that is dropped means the same.
+            let _ = stopped.await;
+        }));
+        Ok(Self {
+            source,
+            handle,
+            stop,
+            task,
+        })
+    }
+
+    async fn end(self) -> Result<()> {
+        drop(self.stop);
+        Ok(self.task.await?)
+    }
+}
 
 /// The pod's volume is in the zone, which is full; another zone is not. It must not climb the price list of its own: no type has an address.
 #[tokio::test]
@@ -22,20 +62,8 @@ async fn a_pod_that_must_be_in_a_full_zone_buys_no_dearer_type_there_and_others_
             .insert(subnet.into(), ("us-east-1a".into(), 0));
     }
     let cloud = ec2.open(ec2.config()).await?;
-    let source = FakeSource::new(Tripwire::default());
-    let driver = Kip::builder(Arc::new(cloud))
-        .identity(samples::cluster(), samples::node())
-        .runtime(Arc::new(NoHosts::default()))
-        .source(Arc::new(source.clone()))
-        .store(Arc::new(MemoryCellStore::default()))
-        .build()?;
-    let handle = driver.handle();
-    source.attach(handle.clone());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(driver.run(async {
-        // A sender that is dropped means the same.
-        let _ = stopped.await;
-    }));
+    let running = Running::start(cloud)?;
+    let (source, handle) = (&running.source, &running.handle);
     let mut pinned = samples::demand("pinned");
     pinned.zones = [Zone::new("us-east-1a")].into();
     source.run(pinned);
@@ -52,7 +80,35 @@ async fn a_pod_that_must_be_in_a_full_zone_buys_no_dearer_type_there_and_others_
         launches[0].get("InstanceType") == Some("t4g.small"),
         "not the cheapest"
     );
-    drop(stop);
-    running.await?;
-    Ok(())
+    running.end().await
+}
+
+/// One of the zone's subnets fills up behind Kip's back: the other one is taken, and neither zone nor type is given up.
+#[tokio::test]
+async fn a_full_subnet_closes_no_zone_in_which_another_has_room() -> Result<()> {
+    let ec2 = FakeEc2::start().await?;
+    let cloud = ec2.open(ec2.config()).await?;
+    ec2.state()
+        .subnets
+        .insert("subnet-a".into(), ("us-east-1a".into(), 0));
+    let running = Running::start(cloud)?;
+    let mut pinned = samples::demand("pinned");
+    pinned.zones = [Zone::new("us-east-1a")].into();
+    running.source.run(pinned);
+    until("the pod has an instance", || ec2.state().alive().len() == 1).await?;
+    let metrics = running.handle.metrics();
+    ensure!(metrics.zones_closed == 0 && metrics.offerings_closed == 0);
+    let launches = ec2.calls("RunInstances");
+    let ways: Vec<_> = launches
+        .iter()
+        .map(|call| (call.get("InstanceType"), call.get("NetworkInterface.1.SubnetId")))
+        .collect();
+    ensure!(
+        ways == [
+            (Some("t4g.small"), Some("subnet-a")),
+            (Some("t4g.small"), Some("subnet-a2"))
+        ],
+        "{ways:?}"
+    );
+    running.end().await
 }

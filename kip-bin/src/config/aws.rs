@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::document::Section;
+use super::limits::{self, Limits};
 use super::refresh::{self, Refresh};
 use super::show;
 
@@ -36,6 +37,8 @@ pub(crate) struct Aws {
     #[serde(rename = "pricingEndpointURL", skip_serializing_if = "Option::is_none")]
     pub(super) pricing_endpoint_url: Option<String>,
     pub(super) refresh: Refresh,
+    #[serde(skip_serializing_if = "Limits::is_empty")]
+    pub(crate) request_limits: Limits,
     /// An operator's own list of types and prices, which was not in the file; see [`crate::instance_data`].
     #[cfg(feature = "aws")]
     #[serde(skip)]
@@ -68,6 +71,7 @@ pub(super) fn read(section: Section<'_>) -> Aws {
         interruption_queue: section.text("interruptionQueue"),
         pricing_endpoint_url: section.text("pricingEndpointURL"),
         refresh: refresh::read(section.section("refresh")),
+        request_limits: limits::read(section.section("requestLimits")),
         #[cfg(feature = "aws")]
         facts: None,
     };

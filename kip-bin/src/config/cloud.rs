@@ -1,5 +1,6 @@
 //! The `cloud` section: exactly one cloud.
 
+use kip_core::driver::RequestLimits;
 use secrecy::SecretString;
 use serde::Serialize;
 
@@ -29,6 +30,14 @@ impl Cloud {
             Self::Aws(_) => "aws",
             Self::Gce(_) => "gce",
             Self::Azure(_) => "azure",
+        }
+    }
+
+    /// The most calls to its API.
+    pub(crate) fn request_limits(&self) -> RequestLimits {
+        match self {
+            Self::Aws(aws) => aws.request_limits.of_driver(),
+            Self::Local(_) | Self::Gce(_) | Self::Azure(_) => RequestLimits::default(),
         }
     }
 

@@ -9,6 +9,7 @@ mod cells;
 mod cloud;
 mod document;
 mod kubelet;
+mod limits;
 mod problem;
 mod refresh;
 mod show;

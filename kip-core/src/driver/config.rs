@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::governor::RequestLimits;
 use crate::capacity::CapacityConfig;
 use crate::machine::Backoff;
 use crate::plan::Policy;
@@ -19,6 +20,8 @@ pub struct DriverConfig {
     pub launch_patience: Duration,
     /// How long what launches taught about capacity is believed.
     pub capacity: CapacityConfig,
+    /// The most calls to the provider. Default as many as it takes.
+    pub request_limits: RequestLimits,
     /// How long a call to the provider or to a host may take, launches excepted: those are never dropped. Default 60 s.
     pub call_timeout: Duration,
     /// Between repeated writes to the record store and the source. Default 100 ms growing to 10 s.
@@ -47,6 +50,7 @@ impl Default for DriverConfig {
             launches: 256,
             launch_patience: Duration::from_secs(600),
             capacity: CapacityConfig::default(),
+            request_limits: RequestLimits::default(),
             call_timeout: Duration::from_secs(60),
             repeat: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             offerings_interval: Duration::from_secs(300),

@@ -115,7 +115,7 @@ impl Core {
     ) -> Self {
         Self {
             tasks: Tasks::new(),
-            governor: Governor::default(),
+            governor: Governor::new(&config.request_limits),
             launches: LaunchQueue::default(),
             catalogue: Catalogue::new(sizer, config.capacity),
             step,

@@ -1,6 +1,7 @@
 //! One governor for all calls to the provider: whoever is throttled, everybody of that class waits, and nobody else.
 
 mod bucket;
+mod limit;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 
 use bucket::Bucket;
 pub(super) use bucket::Turn;
+pub use limit::{RequestLimit, RequestLimits};
 
 use super::clock::Clock;
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -60,6 +62,19 @@ impl Lane {
 }
 
 impl Governor {
+    /// A governor that starts with what the operator allows.
+    pub(super) fn new(limits: &RequestLimits) -> Self {
+        let lane = |limit| Lane {
+            bucket: Mutex::new(Bucket::new(limit)),
+            ..Lane::default()
+        };
+        Self {
+            launch: lane(limits.launch),
+            terminate: lane(limits.terminate),
+            read: lane(limits.read),
+        }
+    }
+
     const fn lane(&self, class: Class) -> &Lane {
         match class {
             Class::Launch => &self.launch,

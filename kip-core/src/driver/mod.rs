@@ -29,6 +29,7 @@ mod timers;
 pub use builder::{Driver, Kip, KipBuilder};
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use config::DriverConfig;
+pub use governor::{RequestLimit, RequestLimits};
 pub use handle::{CellSnapshot, DriverHandle};
 pub use metrics::{BUCKETS, DriverMetrics, Durations, HeldBack, LaunchOutcome};
 pub use source::{PodIntent, PodNotice, PodSource, Presence};

@@ -72,18 +72,30 @@ pub(super) fn change(state: &mut State, action: &str, params: &Params) -> Answer
     Ok(element("return", "true"))
 }
 
+fn is_instance(target: &str) -> bool {
+    target.starts_with("i-")
+}
+
+/// The network interface of an instance.
+pub(super) fn interface(instance: &str) -> String {
+    instance.replacen("i-", "eni-", 1)
+}
+
 /// Answers DescribeRouteTables, for one VPC.
 pub(super) fn describe(state: &State) -> Answer {
     let shown = state.route_tables.iter().map(|(id, table)| {
         let routes = table.routes.iter().map(|(range, target)| {
-            let kind = if target.starts_with("i-") {
-                "instanceId"
-            } else {
-                "gatewayId"
+            let is_dead = is_instance(target) && !state.is_alive(target);
+            // Of an instance that is gone only its interface is left.
+            let shown = match (is_instance(target), is_dead) {
+                (true, true) => element("networkInterfaceId", &interface(target)),
+                (true, false) => {
+                    element("instanceId", target) + &element("networkInterfaceId", &interface(target))
+                }
+                (false, _) => element("gatewayId", target),
             };
-            let is_dead = kind == "instanceId" && !state.is_alive(target);
             element("destinationCidrBlock", range)
-                + &element(kind, target)
+                + &shown
                 + &element("state", if is_dead { "blackhole" } else { "active" })
         });
         let mut associations: Vec<String> = table

@@ -448,8 +448,9 @@ impl State {
         {
             addresses.push(element("privateIpAddress", &address(1)) + &element("primary", "false"));
         }
-        let interface =
-            wrap("attachment", &element("deviceIndex", "0")) + &set("privateIpAddressesSet", addresses);
+        let interface = element("networkInterfaceId", &route_tables::interface(id))
+            + &wrap("attachment", &element("deviceIndex", "0"))
+            + &set("privateIpAddressesSet", addresses);
         let mut shown = element("instanceId", id)
             + &text("imageId", "ImageId")
             + &wrap("instanceState", &element("name", state))

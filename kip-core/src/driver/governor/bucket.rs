@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::limit::RequestLimit;
 use crate::machine::after;
 
 /// When a call may be made.
@@ -33,11 +34,13 @@ const FORGET: Duration = Duration::from_secs(600);
 /// Over which the rate of calls is measured.
 const MEASURED: Duration = Duration::from_secs(1);
 
-/// A token bucket whose rate is learned: unlimited until the provider refuses a call, then cut to less than what was sent, then growing
-/// slowly until the next refusal.
+/// A token bucket whose rate is learned: unlimited, or as fast as the operator allows, until the provider refuses a call, then cut to less
+/// than what was sent, then growing slowly until the next refusal.
 #[derive(Clone, Debug, Default)]
 pub(in crate::driver) struct Bucket {
     rate: Option<f64>,
+    /// What the operator allows.
+    limit: Option<RequestLimit>,
     tokens: f64,
     filled_at: Option<Timestamp>,
     paused_until: Option<Timestamp>,
@@ -50,6 +53,16 @@ pub(in crate::driver) struct Bucket {
 }
 
 impl Bucket {
+    /// A full bucket.
+    pub(in crate::driver) fn new(limit: Option<RequestLimit>) -> Self {
+        let limit = limit.filter(RequestLimit::is_limit);
+        Self {
+            limit,
+            tokens: limit.map_or(0.0, |limit| limit.burst.max(1.0)),
+            ..Self::default()
+        }
+    }
+
     /// Takes a token, or says when to ask again.
     pub(in crate::driver) fn ask(&mut self, now: Timestamp) -> Turn {
         if let Some(until) = self.paused_until {
@@ -69,7 +82,7 @@ impl Bucket {
             self.rate = None;
             self.cut_at = None;
         }
-        if let Some(rate) = self.rate {
+        if let Some(rate) = self.rate() {
             self.fill(rate, now);
             if self.tokens < 1.0 {
                 let missing = Duration::from_secs_f64((1.0 - self.tokens) / rate);
@@ -116,7 +129,20 @@ impl Bucket {
 
     /// Calls per second; None while there is no limit.
     pub(in crate::driver) fn rate(&self) -> Option<f64> {
-        self.rate
+        let allowed = self.limit.map(|limit| limit.per_second);
+        match (self.rate, allowed) {
+            (Some(learned), Some(allowed)) => Some(learned.min(allowed)),
+            (learned, allowed) => learned.or(allowed),
+        }
+    }
+
+    /// Calls that may go at once: while calls are refused no more than a second's worth.
+    fn burst(&self, rate: f64) -> f64 {
+        match (self.rate, self.limit) {
+            (None, Some(limit)) => limit.burst.max(1.0),
+            (Some(_), Some(limit)) => rate.min(limit.burst).max(1.0),
+            (_, None) => rate.max(1.0),
+        }
     }
 
     fn fill(&mut self, rate: f64, now: Timestamp) {
@@ -124,7 +150,7 @@ impl Bucket {
             Duration::try_from(now.duration_since(at)).unwrap_or(Duration::ZERO)
         });
         self.filled_at = Some(now);
-        self.tokens = (self.tokens + passed.as_secs_f64() * rate).min(rate.max(1.0));
+        self.tokens = (self.tokens + passed.as_secs_f64() * rate).min(self.burst(rate));
     }
 
     fn note_sent(&mut self, now: Timestamp) {
@@ -183,6 +209,34 @@ mod tests {
         assert!((60..=71).contains(&sent), "{sent} in a second");
     }
 
+    /// Where other tools share the account's quota, more than this would throttle them too.
+    #[test]
+    fn what_the_operator_allows_is_a_full_bucket_that_is_refilled_and_never_exceeded() {
+        let limit = |per_second, burst| Some(RequestLimit { per_second, burst });
+        let sent = |bucket: &mut Bucket, millis: std::ops::Range<i64>| {
+            let mut sent = 0;
+            for milli in millis {
+                while bucket.ask(at(milli)) == Turn::Go {
+                    sent += 1;
+                }
+            }
+            sent
+        };
+        let mut bucket = Bucket::new(limit(2.0, 5.0));
+        assert_eq!(sent(&mut bucket, 0..1), 5, "the burst at once");
+        assert_eq!(sent(&mut bucket, 1..10_000), 19, "then two a second");
+        assert_eq!(sent(&mut bucket, 100_000..100_001), 5, "full again after a pause");
+        // A refusal makes it slower still, and what was learned is forgotten, not what was said.
+        bucket.answered(at(100_000), at(100_000), Some(Some(Duration::from_secs(1))));
+        assert!(bucket.rate().is_some_and(|rate| rate <= 2.0));
+        assert!(sent(&mut bucket, 100_000..110_000) < 20);
+        assert_eq!(sent(&mut bucket, 900_000..900_001), 5);
+        assert_eq!(bucket.rate(), Some(2.0));
+        for none in [limit(0.0, 5.0), limit(f64::NAN, 5.0), limit(-1.0, 0.0)] {
+            assert_eq!(Bucket::new(none).rate(), None);
+        }
+    }
+
     /// A provider that allows so many calls per second, with a bucket of its own.
     struct Provider {
         rate: f64,
@@ -221,10 +275,14 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is answered and however the clock jumps: whoever waits as told gets a turn, and soon.
+        /// Whatever is allowed and answered and however the clock jumps: whoever waits as told gets a turn, and soon.
         #[test]
-        fn nobody_waits_for_ever(events in prop::collection::vec((0_u8..4, -100_000_i64..100_000, 0_u64..4_000), 1..200)) {
-            let mut bucket = Bucket::default();
+        fn nobody_waits_for_ever(
+            allowed in prop::option::of((0.2_f64..50.0, 0.0_f64..100.0)),
+            events in prop::collection::vec((0_u8..4, -100_000_i64..100_000, 0_u64..4_000), 1..200),
+        ) {
+            let limit = allowed.map(|(per_second, burst)| RequestLimit { per_second, burst });
+            let mut bucket = Bucket::new(limit);
             let mut now = 0;
             for (kind, passed, hint) in events {
                 now += passed;
