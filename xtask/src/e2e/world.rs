@@ -146,6 +146,9 @@ impl World {
                 .is_none_or(Vec::is_empty)
                 .then_some(()))
         });
+        if empty.is_err() {
+            self.explain_what_is_left();
+        }
         let stopped = match &mut self.controller {
             Some(controller) => controller.stop(),
             None => Ok(()),
@@ -163,6 +166,21 @@ impl World {
         for error in [empty, stopped, ended].into_iter().filter_map(Result::err) {
             ui::failed(&format!("{error:#}"));
             failed.push("the end is clean");
+        }
+    }
+
+    /// What a person needs who asks why a cell does not go.
+    fn explain_what_is_left(&self) {
+        match self.kubectl_ok(&["get", "cells", "-o", "yaml"]) {
+            Ok(cells) => ui::answer(&format!("the cells that are left:\n{cells}")),
+            Err(error) => ui::failed(&format!("{error:#}")),
+        }
+        if let Some(controller) = &self.controller {
+            let log = tail(controller.log(), 40);
+            ui::answer(&format!("the end of the controller's log:\n{log}"));
+        }
+        if let Some(ec2) = &self.ec2 {
+            ui::answer(&format!("the end of the hypervisor's log:\n{}", ec2.last_words()));
         }
     }
 
