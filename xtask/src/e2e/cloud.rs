@@ -31,6 +31,10 @@ pub(crate) enum Choice {
     Local,
     /// EC2's API, from moto and then from the fake EC2 with faults on, with this machine's cells as its instances.
     Ec2,
+    /// `moto` only.
+    Moto,
+    /// The fake EC2 with faults on only.
+    FakeEc2,
 }
 
 impl Choice {
@@ -39,6 +43,8 @@ impl Choice {
         match self {
             Self::Local => &[Cloud::Local],
             Self::Ec2 => &[Cloud::Moto, Cloud::FakeEc2],
+            Self::Moto => &[Cloud::Moto],
+            Self::FakeEc2 => &[Cloud::FakeEc2],
         }
     }
 }
