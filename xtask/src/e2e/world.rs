@@ -21,6 +21,10 @@ use crate::{interrupt, ui};
 /// How long a pod may take to reach what a case waits for, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long the last cell's record may stay when everything was deleted. One whose pod went while no controller ran is removed only after
+/// five sweeps, 30 s apart: from a list without any pod nothing is concluded sooner.
+const LAST_CELL: Duration = Duration::from_secs(240);
+
 /// Dropping it ends what was started, the controller before the API it needs.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -138,7 +142,7 @@ impl World {
             failed.push("the controller can be started at the end");
         }
         self.delete_all_pods();
-        let empty = wait_until("the last cell to be gone", PATIENCE, || {
+        let empty = wait_until("the last cell to be gone", LAST_CELL, || {
             let list = self.api.get("/apis/kip.elotl.co/v1alpha1/cells")?;
             Ok(list
                 .at("/items")
