@@ -11,11 +11,22 @@ use kip_testkit::{World, samples};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A world in which a pod runs, and the instance it runs on.
+/// A world in which a pod runs, and the spot instance it runs on.
 async fn running(restartable: bool) -> (World, DriverHandle, PodUid, InstanceId) {
+    running_on(CapacityType::Spot, restartable).await
+}
+
+/// The same with an instance of this kind.
+async fn running_on(capacity: CapacityType, restartable: bool) -> (World, DriverHandle, PodUid, InstanceId) {
     let mut world = World::new();
+    let mut offerings = samples::offerings();
+    for offering in &mut offerings {
+        offering.id.capacity_type = capacity;
+    }
+    world.cloud.set_offerings(offerings);
     let handle = world.start().expect("starts");
-    let demand = samples::demand("web");
+    let mut demand = samples::demand("web");
+    demand.capacity_types = [capacity].into();
     let pod = if restartable {
         world.source.run(demand)
     } else {
@@ -148,6 +159,73 @@ async fn a_recommendation_to_move_is_told_once_and_ends_nothing() {
     assert!(!moved.await, "{:?}", world.source.report(&pod));
     assert_eq!(told(&world, &pod, "RebalanceRecommended"), 1);
     assert_eq!(counted(&handle, NoticeKind::Rebalance), 1);
+}
+
+/// Otherwise whoever takes an agent over has instance after instance bought, each of them moved from at once.
+#[tokio::test(start_paused = true)]
+async fn an_agent_is_not_believed_that_an_instance_is_taken_back_which_no_cloud_takes_back() {
+    let (world, handle, pod, instance) = running_on(CapacityType::OnDemand, true).await;
+    let notice = notice(&world, NoticeKind::Interruption, Duration::from_secs(120));
+    world.runtime.announce(&instance, vec![notice.clone()]);
+    let is_told = world.wait_until(SOON, || told(&world, &pod, "InterruptionDoubted") == 1);
+    assert!(is_told.await);
+    assert_eq!(counted(&handle, NoticeKind::Interruption), 1);
+    let moved = world.wait_until(Duration::from_secs(600), || world.cloud.ever_made() > 1);
+    assert!(!moved.await, "{:?}", world.source.report(&pod));
+    assert_eq!(told(&world, &pod, "InterruptionDoubted"), 1);
+    // The cloud's own word counts.
+    world.cloud.interrupt(&instance, notice.at, "stopped by hand");
+    let moved = world.wait_until(Duration::from_secs(60), || runs(&world, &pod, Some(&instance)));
+    assert!(moved.await, "{:?}", world.source.report(&pod));
+}
+
+/// The API server and the controller's memory belong to all pods.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_makes_announcements_up_is_soon_listened_to_no_more() {
+    let (world, handle, pod, instance) = running(true).await;
+    for round in 0..10_u64 {
+        let made_up = (0..16).map(|n| {
+            let days = Duration::from_secs(86_400 * (1 + round * 16 + n));
+            notice(&world, NoticeKind::LiveMaintenance, days)
+        });
+        world.runtime.announce(&instance, made_up.collect());
+        let next_round = world.clock.now() + Duration::from_secs(30);
+        world
+            .wait_until(SOON * 2, || world.clock.now() >= next_round)
+            .await;
+    }
+    assert_eq!(told(&world, &pod, "MaintenanceScheduled"), 32);
+    assert_eq!(counted(&handle, NoticeKind::LiveMaintenance), 32);
+    // It still moves when it must.
+    let begins = notice(&world, NoticeKind::Maintenance, Duration::from_secs(60));
+    world.runtime.announce(&instance, vec![begins]);
+    let moved = world.wait_until(Duration::from_secs(60), || runs(&world, &pod, Some(&instance)));
+    assert!(moved.await, "{:?}", world.source.report(&pod));
+}
+
+/// EC2 tells of every instance that ends, also when Kip ended it: that is no interruption, and nobody must count it for one.
+#[tokio::test(start_paused = true)]
+async fn an_instance_kip_ends_itself_is_not_counted_as_interrupted() {
+    let mut world = World::new();
+    // Longer than is waited for.
+    world.cloud.set_boot_delay(Duration::from_secs(3600));
+    world.cloud.set_terminate_delay(Duration::from_secs(120));
+    let handle = world.start().expect("starts");
+    let pod = world.source.run(samples::demand("web"));
+    let is_ending = || {
+        let snapshot = handle.snapshot();
+        snapshot.iter().any(|cell| cell.phase == Phase::Terminating)
+    };
+    assert!(world.wait_until(Duration::from_secs(600), is_ending).await);
+    let instance = world.cloud.instances()[0].id.clone();
+    let now = world.clock.now();
+    world
+        .cloud
+        .interrupt(&instance, now, "EC2 says that it is shutting-down");
+    world.cloud.set_boot_delay(Duration::ZERO);
+    let again = world.wait_until(Duration::from_secs(300), || runs(&world, &pod, Some(&instance)));
+    assert!(again.await, "{:?}", world.source.report(&pod));
+    assert_eq!(counted(&handle, NoticeKind::Interruption), 0);
 }
 
 #[tokio::test(start_paused = true)]

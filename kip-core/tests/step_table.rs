@@ -391,6 +391,20 @@ fn a_deletion_whose_time_is_up_does_not_hold_an_interrupted_cell_back_for_ever()
     }
 }
 
+/// A pod that starts, and is lost at once, again and again would else buy an instance a minute without end.
+#[test]
+fn setbacks_count_until_the_pod_has_run_for_some_minutes() {
+    for (seconds, wanted) in [(0, 2), (299, 2), (300, 0)] {
+        let mut life = deploying();
+        life.state.pod.failures = 2;
+        life.state.pod.failed_boots = 2;
+        let life = life.after(seconds).on(reported(report(None, "p")));
+        let pod = &life.state.pod;
+        assert_eq!(pod.failures, wanted, "after {seconds} s");
+        assert_eq!(pod.failed_boots, 0, "it has run, for however long");
+    }
+}
+
 #[test]
 fn a_pod_that_a_controller_before_had_stopped_is_not_taken_for_one_that_succeeded() {
     // That controller was told of an interruption, told the agent, and was gone before it could record anything.

@@ -29,10 +29,21 @@ const SOURCES: [(&str, Parse); 3] = [
     ("/latest/meta-data/events/maintenance/scheduled", maintenance),
 ];
 
+/// Which of them tells that the instance is taken back.
+const INTERRUPTION: usize = 0;
+
+/// What is known of one of the sources.
+#[derive(Default)]
+struct Known {
+    notices: Vec<InstanceNotice>,
+    is_failing: bool,
+}
+
 /// A conversation with the service.
 pub(super) struct Session {
     endpoint: String,
     token: Option<(String, Instant)>,
+    known: [Known; SOURCES.len()],
 }
 
 impl Session {
@@ -40,19 +51,68 @@ impl Session {
         Self {
             endpoint,
             token: None,
+            known: Default::default(),
         }
     }
 
-    /// Everything that is announced now.
-    pub(super) async fn ask(&mut self) -> Result<Vec<InstanceNotice>, String> {
-        let mut connection = Connection::open(&self.endpoint).await?;
-        let mut notices = Vec::new();
-        for (path, parse) in SOURCES {
-            if let Some(text) = self.get(&mut connection, path).await? {
-                notices.extend(parse(&text).map_err(|error| format!("{path}: {error}"))?);
+    /// Asks every source once, each for so long at most. One that fails hides no other, and what it said last stands.
+    ///
+    /// # Errors
+    /// When it cannot be known whether the instance is taken back. What others said is in [`notices`](Self::notices) all the same.
+    pub(super) async fn ask(&mut self, limit: Duration) -> Result<(), String> {
+        let mut connection = None;
+        let mut answer = Ok(());
+        for (index, (path, parse)) in SOURCES.into_iter().enumerate() {
+            let asked = tokio::time::timeout(limit, self.read(&mut connection, path)).await;
+            let read = asked
+                .unwrap_or_else(|_| Err(format!("{path}: no answer in time")))
+                .and_then(|text| match text {
+                    Some(text) => parse(&text).map_err(|error| format!("{path}: {error}")),
+                    None => Ok(Vec::new()),
+                });
+            let known = &mut self.known[index];
+            match read {
+                Ok(notices) => {
+                    *known = Known {
+                        notices,
+                        is_failing: false,
+                    };
+                }
+                Err(error) => {
+                    // What comes over it next may belong to this question.
+                    connection = None;
+                    if index == INTERRUPTION {
+                        answer = Err(error);
+                    } else if !known.is_failing {
+                        tracing::info!(
+                            error,
+                            "some announcements cannot be read; what was read last stands"
+                        );
+                    }
+                    known.is_failing = true;
+                }
             }
         }
-        Ok(notices)
+        answer
+    }
+
+    /// Everything that is announced, as far as it was heard.
+    pub(super) fn notices(&self) -> Vec<InstanceNotice> {
+        let all = self.known.iter().flat_map(|known| &known.notices);
+        all.cloned().collect()
+    }
+
+    /// One document over the connection, which is opened where there is none.
+    async fn read(
+        &mut self,
+        connection: &mut Option<Connection>,
+        path: &str,
+    ) -> Result<Option<String>, String> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(Connection::open(&self.endpoint).await?),
+        };
+        self.get(connection, path).await
     }
 
     /// One document; none where there is none.

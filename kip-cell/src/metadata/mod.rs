@@ -25,7 +25,7 @@ pub(crate) struct Pace {
     pub(crate) every: Duration,
     /// Between questions to a service that does not answer, at the longest: well below the two minutes of a spot interruption's notice.
     pub(crate) longest: Duration,
-    /// How long one round of questions may take.
+    /// How long one question may take, of the three of a round.
     pub(crate) limit: Duration,
 }
 
@@ -54,19 +54,17 @@ pub(crate) async fn watch(service: MetadataService, pace: Pace, changes: mpsc::S
     let mut known = Vec::new();
     let mut pause = pace.every;
     loop {
-        let asked = tokio::time::timeout(pace.limit, session.ask()).await;
-        let answer = asked.unwrap_or_else(|_| Err("no answer in time".into()));
-        match answer {
-            Ok(notices) => {
-                pause = pace.every;
-                if notices != known {
-                    tracing::info!(?notices, "the cloud announces");
-                    known.clone_from(&notices);
-                    if changes.send(notices).await.is_err() {
-                        return;
-                    }
-                }
+        let answer = session.ask(pace.limit).await;
+        let notices = session.notices();
+        if notices != known {
+            tracing::info!(?notices, "the cloud announces");
+            known.clone_from(&notices);
+            if changes.send(notices).await.is_err() {
+                return;
             }
+        }
+        match answer {
+            Ok(()) => pause = pace.every,
             Err(error) => {
                 // Said once: a cell outside its cloud would say it for ever.
                 if pause == pace.every {

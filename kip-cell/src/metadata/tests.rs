@@ -39,11 +39,41 @@ async fn a_notice_appears_and_goes_with_the_clouds_word() {
     imds.set(SPOT, None);
     assert_eq!(next(&mut changes).await, []);
     assert_eq!(imds.tokens_given(), 2, "one token is used for many questions");
-    imds.set(
-        "/latest/meta-data/events/recommendations/rebalance",
-        Some(r#"{"noticeTime": "2020-11-05T08:22:00Z"}"#),
-    );
+    imds.set(REBALANCE, Some(r#"{"noticeTime": "2020-11-05T08:22:00Z"}"#));
     assert_eq!(next(&mut changes).await, [NoticeKind::Rebalance]);
+    watching.abort();
+}
+
+const REBALANCE: &str = "/latest/meta-data/events/recommendations/rebalance";
+const MAINTENANCE: &str = "/latest/meta-data/events/maintenance/scheduled";
+
+/// A document in a form nobody foresaw must not cost a spot pod its two minutes, nor a maintenance its warning.
+#[tokio::test]
+async fn a_document_that_cannot_be_read_hides_no_other() {
+    use NoticeKind::{Interruption, Maintenance, Rebalance};
+
+    let imds = Imds::default();
+    imds.set(REBALANCE, Some("soon"));
+    imds.set(
+        MAINTENANCE,
+        Some(r#"[{"Code": "instance-retirement", "NotBefore": "21 Jan 2019 09:00:43 GMT", "State": "active"}]"#),
+    );
+    let service = imds.serve().await;
+    let (sender, mut changes) = mpsc::channel(1);
+    let watching = tokio::spawn(watch(service, PACE, sender));
+    assert_eq!(next(&mut changes).await, [Maintenance]);
+    imds.set(
+        SPOT,
+        Some(r#"{"action": "terminate", "time": "2017-09-18T08:22:00Z"}"#),
+    );
+    assert_eq!(next(&mut changes).await, [Interruption, Maintenance]);
+    // What was read once stands while it cannot be read again.
+    imds.set(SPOT, Some("nonsense"));
+    imds.set(REBALANCE, Some(r#"{"noticeTime": "2020-11-05T08:22:00Z"}"#));
+    assert_eq!(next(&mut changes).await, [Interruption, Rebalance, Maintenance]);
+    imds.set(MAINTENANCE, Some("{}"));
+    imds.set(SPOT, None);
+    assert_eq!(next(&mut changes).await, [Rebalance, Maintenance]);
     watching.abort();
 }
 

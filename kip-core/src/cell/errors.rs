@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use tonic::{Code, Status};
 
+use super::bounds::{self, cut};
 use super::connect;
 use crate::error::{Error, ErrorKind};
 use crate::ids::CellName;
@@ -49,7 +50,7 @@ pub(super) fn from_status(status: Status, operation: &'static str, cell: &CellNa
     let message = if status.message().is_empty() {
         status.code().description().to_owned()
     } else {
-        status.message().to_owned()
+        cut(status.message().to_owned(), bounds::MESSAGE)
     };
     let error = Error::new(kind, operation, message).with_context("cell", cell);
     if status.source().is_some() {
@@ -95,5 +96,13 @@ mod tests {
         let status = Status::failed_precondition("holds pod a");
         let error = from_status(status, DEPLOY, &CellName::new("c"));
         assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
+
+    /// It becomes the pod's status, its events and its Cell.
+    #[test]
+    fn an_agents_refusal_is_cut() {
+        let status = Status::invalid_argument("€".repeat(100_000));
+        let error = from_status(status, DEPLOY, &CellName::new("c"));
+        assert!(error.to_string().len() < 2 * bounds::MESSAGE);
     }
 }

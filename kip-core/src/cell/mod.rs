@@ -5,6 +5,7 @@
 //! with certificates on both sides. TLS uses rustls with ring, passed explicitly: no default provider needs to be installed.
 
 mod authority;
+mod bounds;
 mod cloud_init;
 mod connect;
 mod convert;

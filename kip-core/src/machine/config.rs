@@ -70,6 +70,9 @@ pub struct StepConfig {
     pub avoid_boot_failure: Duration,
     /// Between attempts after the infrastructure failed. Default 5 s growing to 5 minutes.
     pub retry: Backoff,
+    /// How old an attempt whose pod runs must be before the setbacks ahead of it no longer count: a pod that is lost or taken back over
+    /// and over soon after its start is launched less and less often, whatever its agent says. Default 5 minutes.
+    pub settled_after: Duration,
     /// After so many cells in a row that cost money and never ran the pod, the pod fails. Default 5.
     pub boot_attempts: u32,
     /// How long a pod whose last cell is gone waits for the source to say what it wants, after a restart. Then: forgotten; should the
@@ -108,6 +111,7 @@ impl StepConfig {
             avoid_interrupted: MINUTE.saturating_mul(3),
             avoid_boot_failure: MINUTE.saturating_mul(10),
             retry: Backoff::new(Duration::from_secs(5), MINUTE.saturating_mul(5)),
+            settled_after: MINUTE.saturating_mul(5),
             boot_attempts: 5,
             source_patience: MINUTE.saturating_mul(10),
             idle_wake: Duration::from_secs(30),

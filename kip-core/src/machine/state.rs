@@ -66,7 +66,7 @@ pub struct Pod {
     pub wanted: Wanted,
     /// The last attempt made; 0 before the first.
     pub attempt: u32,
-    /// Failures of the infrastructure in a row.
+    /// Failures of the infrastructure in a row, without the pod having run for [`settled_after`](crate::machine::StepConfig::settled_after).
     pub failures: u32,
     /// Of these, those that cost an instance.
     pub failed_boots: u32,

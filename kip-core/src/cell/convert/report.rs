@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use kip_cell_api::v1;
 
+use crate::cell::bounds::{self, cut};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
     AgentEvent, ContainerReport, ContainerState, InstanceNotice, NoticeKind, RuntimeReport, StartMarks,
@@ -41,17 +42,19 @@ fn moment_required(field: &'static str, from: Option<prost_types::Timestamp>) ->
     moment(field, from)?.ok_or_else(|| wrong(field, "unset"))
 }
 
-/// A status snapshot.
+/// A status snapshot, with no more text than [`bounds`] allows.
 pub(crate) fn report(from: v1::StatusSnapshot) -> Result<RuntimeReport> {
     let marks = from.marks.unwrap_or_default();
+    let old_events = from.events.len().saturating_sub(bounds::EVENTS);
     Ok(RuntimeReport {
-        pod_uid: from.pod_uid,
+        pod_uid: cut(from.pod_uid, bounds::NAME),
         observed_generation: from.observed_generation,
-        boot_id: from.boot_id,
+        boot_id: cut(from.boot_id, bounds::NAME),
         sandbox_ready: from.sandbox_ready,
         pod_ips: from
             .pod_ips
             .iter()
+            .take(bounds::ADDRESSES)
             .map(|ip| ip.parse::<IpAddr>().map_err(|_| wrong("pod_ips", ip)))
             .collect::<Result<_>>()?,
         init_containers: from
@@ -65,9 +68,9 @@ pub(crate) fn report(from: v1::StatusSnapshot) -> Result<RuntimeReport> {
             .map(container)
             .collect::<Result<_>>()?,
         stopping: from.stopping,
-        stop_reason: from.stop_reason,
+        stop_reason: cut(from.stop_reason, bounds::REASON),
         finished: from.finished,
-        sandbox_error: (!from.sandbox_error.is_empty()).then_some(from.sandbox_error),
+        sandbox_error: (!from.sandbox_error.is_empty()).then(|| cut(from.sandbox_error, bounds::MESSAGE)),
         marks: StartMarks {
             agent_started_at: moment("agent_started_at", marks.agent_started_at)?,
             deployed_at: moment("deployed_at", marks.deployed_at)?,
@@ -75,11 +78,17 @@ pub(crate) fn report(from: v1::StatusSnapshot) -> Result<RuntimeReport> {
             images_ready_at: moment("images_ready_at", marks.images_ready_at)?,
             running_at: moment("running_at", marks.running_at)?,
         },
-        events: from.events.into_iter().map(event).collect::<Result<_>>()?,
+        events: from
+            .events
+            .into_iter()
+            .skip(old_events)
+            .map(event)
+            .collect::<Result<_>>()?,
         notices: from
             .notices
             .into_iter()
             .filter_map(|from| notice(from).transpose())
+            .take(bounds::ANNOUNCEMENTS)
             .collect::<Result<_>>()?,
     })
 }
@@ -94,7 +103,7 @@ fn notice(from: v1::InstanceNotice) -> Result<Option<InstanceNotice>> {
         v1::NoticeKind::Unspecified => return Ok(None),
     };
     let at = moment_required("notices.at", from.at)?;
-    let reason = from.reason;
+    let reason = cut(from.reason, bounds::ANNOUNCEMENT);
     Ok(Some(InstanceNotice { kind, at, reason }))
 }
 
@@ -103,9 +112,9 @@ fn event(from: v1::AgentEvent) -> Result<AgentEvent> {
         id: from.id,
         at: moment_required("events.at", from.at)?,
         warning: from.warning,
-        reason: from.reason,
-        message: from.message,
-        container: from.container,
+        reason: cut(from.reason, bounds::REASON),
+        message: cut(from.message, bounds::MESSAGE),
+        container: cut(from.container, bounds::NAME),
     })
 }
 
@@ -118,8 +127,8 @@ fn container(from: v1::ContainerStatus) -> Result<ContainerReport> {
         },
         Some(State::Terminated(ended)) => ContainerState::Terminated(termination(ended)?),
         Some(State::Waiting(waiting)) => ContainerState::Waiting {
-            reason: waiting.reason,
-            message: waiting.message,
+            reason: cut(waiting.reason, bounds::REASON),
+            message: cut(waiting.message, bounds::MESSAGE),
         },
         // A state this version does not know: the container is not known to run.
         None => ContainerState::Waiting {
@@ -132,10 +141,10 @@ fn container(from: v1::ContainerStatus) -> Result<ContainerReport> {
         Some(State::Running(_) | State::Waiting(_)) | None => None,
     };
     Ok(ContainerReport {
-        name: from.name,
-        image: from.image,
-        image_id: from.image_id,
-        container_id: from.container_id,
+        name: cut(from.name, bounds::NAME),
+        image: cut(from.image, bounds::NAME),
+        image_id: cut(from.image_id, bounds::NAME),
+        container_id: cut(from.container_id, bounds::NAME),
         restart_count: from.restart_count,
         state,
         last_state,
@@ -148,11 +157,11 @@ fn termination(from: v1::Terminated) -> Result<Termination> {
     Ok(Termination {
         exit_code: from.exit_code,
         signal: from.signal,
-        reason: from.reason,
-        message: from.message,
+        reason: cut(from.reason, bounds::REASON),
+        message: cut(from.message, bounds::MESSAGE),
         started_at: moment("terminated.started_at", from.started_at)?,
         finished_at: moment("terminated.finished_at", from.finished_at)?,
-        container_id: from.container_id,
+        container_id: cut(from.container_id, bounds::NAME),
     })
 }
 
@@ -165,7 +174,7 @@ pub(crate) fn stats(from: v1::StatsSample) -> Result<PodStats> {
             .into_iter()
             .map(|one| {
                 Ok(ContainerStats {
-                    name: one.name,
+                    name: cut(one.name, bounds::NAME),
                     cpu_nanoseconds: one.cpu_nanoseconds,
                     memory_working_set_bytes: one.memory_working_set_bytes,
                     memory_usage_bytes: one.memory_usage_bytes,

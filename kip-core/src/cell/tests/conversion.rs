@@ -336,6 +336,68 @@ fn a_notice_of_an_unknown_kind_is_passed_over() {
     assert_eq!(convert::report(snapshot).unwrap().notices, []);
 }
 
+/// What an agent says ends in memory, in the Cell and in events: megabytes of it would stall the controller for all pods.
+#[test]
+fn an_agent_cannot_say_more_than_is_kept() {
+    // Not a divisor of any bound, so that a cut in the middle of a character would show.
+    let long = || "€".repeat(100_000);
+    let at = || Some(convert::timestamp(Timestamp::UNIX_EPOCH));
+    let ended = || v1::Terminated {
+        reason: long(),
+        message: long(),
+        container_id: long(),
+        ..Default::default()
+    };
+    let container = |state| v1::ContainerStatus {
+        name: long(),
+        image: long(),
+        image_id: long(),
+        container_id: long(),
+        state: Some(v1::ContainerState { state: Some(state) }),
+        last_state: Some(v1::ContainerState {
+            state: Some(v1::container_state::State::Terminated(ended())),
+        }),
+        ..Default::default()
+    };
+    let waiting = v1::container_state::State::Waiting(v1::Waiting {
+        reason: long(),
+        message: long(),
+    });
+    let event = |id| v1::AgentEvent {
+        id,
+        at: at(),
+        warning: false,
+        reason: long(),
+        message: long(),
+        container: long(),
+    };
+    let notice = || v1::InstanceNotice {
+        kind: v1::NoticeKind::Rebalance.into(),
+        at: at(),
+        reason: long(),
+    };
+    let snapshot = v1::StatusSnapshot {
+        pod_uid: long(),
+        boot_id: long(),
+        stop_reason: long(),
+        sandbox_error: long(),
+        pod_ips: vec!["10.0.0.1".into(); 1000],
+        init_containers: vec![container(waiting)],
+        containers: vec![container(v1::container_state::State::Terminated(ended()))],
+        events: (1..=100).map(event).collect(),
+        notices: (0..100).map(|_| notice()).collect(),
+        ..Default::default()
+    };
+    let report = convert::report(snapshot).unwrap();
+    let kept = serde_json::to_string(&report).unwrap().len();
+    assert!(kept < 512 * 1024, "{kept} bytes are kept");
+    assert_eq!((report.notices.len(), report.pod_ips.len()), (16, 16));
+    let longest = report.notices.iter().map(|notice| notice.reason.len()).max();
+    assert_eq!(longest, Some(510), "512 bytes, less what is left of a character");
+    let events: Vec<u64> = report.events.iter().map(|event| event.id).collect();
+    assert_eq!(events, (37..=100).collect::<Vec<_>>(), "the newest count");
+}
+
 proptest! {
     /// A field that got lost would be a container that never shows as ready, or an exit code that is always 0.
     #[test]

@@ -388,8 +388,12 @@ impl Turn<'_> {
         marks.images_at = marks.images_at.or(report.marks.images_ready_at);
         marks.running_at = marks.running_at.or(report.marks.running_at);
         if report.marks.running_at.is_some() {
-            self.pod.failures = 0;
             self.pod.failed_boots = 0;
+            // By our own clock. An attempt of unknown age was taken over, and its setbacks with it are forgotten already.
+            let settled_at = marks.decided_at.map(|at| after(at, self.cfg.settled_after));
+            if settled_at.is_none_or(|at| self.now >= at) {
+                self.pod.failures = 0;
+            }
         }
         if self.pod.report.as_ref().is_none_or(|known| *known != report) {
             self.pod.report = Some(report);

@@ -62,7 +62,7 @@ impl Turn<'_> {
         self.pod.refresh = false;
         self.visible = true;
         self.advance_outgoing();
-        // Twice in a row without ever running the pod: no longer at once, or a cloud that takes everything back is paid without end.
+        // Twice before without the pod running for some minutes: no longer at once, or a cloud that takes everything back is paid without end.
         if self.pod.failures > 2 {
             let kind = SetbackKind::Launch;
             return self.back_off(Setback { kind, message: why });
