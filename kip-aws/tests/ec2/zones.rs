@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use kip_aws::AwsCloud;
-use kip_core::driver::{DriverHandle, Kip, MemoryCellStore};
+use kip_core::driver::{DriverHandle, Kip, LaunchOutcome, MemoryCellStore};
 use kip_core::ids::Zone;
 use kip_testkit::{FakeSource, Tripwire, samples};
 use tokio::sync::oneshot;
@@ -98,6 +98,9 @@ async fn a_full_subnet_closes_no_zone_in_which_another_has_room() -> Result<()> 
     until("the pod has an instance", || ec2.state().alive().len() == 1).await?;
     let metrics = running.handle.metrics();
     ensure!(metrics.zones_closed == 0 && metrics.offerings_closed == 0);
+    // A zone that was closed is open again by now, if somebody waited for it.
+    let refused = metrics.launches.get(&LaunchOutcome::NoCapacity);
+    ensure!(refused.copied().unwrap_or_default() == 0, "the zone was closed");
     let launches = ec2.calls("RunInstances");
     let ways: Vec<_> = launches
         .iter()
