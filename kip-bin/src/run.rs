@@ -201,6 +201,10 @@ async fn kubelet_config(
     };
     if kubelet.pods.cluster_dns.is_empty() {
         tracing::warn!("the cluster has no DNS service kube-system/kube-dns: pods use their cell's resolver");
+    } else if args.cluster_dns.is_empty() && config.cloud.name() != "local" {
+        tracing::warn!(addresses = ?kubelet.pods.cluster_dns,
+            "pods get the cluster address of kube-system/kube-dns, which instances do not reach: give --cluster-dns one they do, \
+             or write dnsPolicy: Default in pods");
     }
     let any: IpAddr = if node_ip.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
