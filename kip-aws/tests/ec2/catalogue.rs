@@ -7,15 +7,14 @@ use anyhow::{Context as _, Result, ensure};
 use kip_aws::catalogue::{Catalogue, Live, LivePart, LiveSource, PartState, PriceSource, Refresh, Snapshot};
 use kip_aws::{AwsCloud, AwsConfig};
 use kip_core::ErrorKind;
-use kip_core::driver::{DriverConfig, Kip, MemoryCellStore};
+use kip_core::driver::DriverConfig;
 use kip_core::model::{Bytes, Offering, Price};
 use kip_core::provider::{CloudProvider as _, OfferingQuery};
 use kip_testkit::ec2::{Params, Size, Spot};
-use kip_testkit::{FakeSource, Tripwire, samples};
-use tokio::sync::oneshot;
+use kip_testkit::samples;
 
-use crate::driver::NoHosts;
 use crate::fake::{FakeEc2, Fault, Leads as _};
+use crate::running::Running;
 
 /// How long anything here may take at most.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -438,20 +437,8 @@ async fn a_type_that_ec2_sells_from_now_on_is_launched_for_the_pod_that_needs_it
     let mut settings = DriverConfig::default();
     settings.offerings_interval = Duration::from_millis(20);
     settings.offerings_min_interval = Duration::from_millis(20);
-    let source = FakeSource::new(Tripwire::default());
-    let driver = Kip::builder(Arc::new(cloud))
-        .identity(samples::cluster(), samples::node())
-        .runtime(Arc::new(NoHosts::default()))
-        .source(Arc::new(source.clone()))
-        .store(Arc::new(MemoryCellStore::default()))
-        .config(settings)
-        .build()?;
-    source.attach(driver.handle());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(driver.run(async {
-        // A sender that is dropped means the same.
-        let _ = stopped.await;
-    }));
+    let running = Running::start_with(cloud, settings)?;
+    let source = &running.source;
     let mut demand = samples::demand("large");
     demand.memory = Bytes::gib(32);
     let pod = source.run(demand);
@@ -484,7 +471,5 @@ async fn a_type_that_ec2_sells_from_now_on_is_launched_for_the_pod_that_needs_it
         ec2.state().alive().is_empty() && source.is_empty()
     })
     .await?;
-    drop(stop);
-    running.await?;
-    Ok(())
+    running.end().await
 }

@@ -1,24 +1,22 @@
 //! The whole driver on an EC2 in which everything goes wrong: each pod has one instance, and none is left when the pods are gone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use kip_core::driver::{Kip, MemoryCellStore};
 use kip_core::ids::PodUid;
 use kip_core::model::{PodManifest, RuntimeReport};
 use kip_core::provider::{UserData, tags};
 use kip_core::runtime::{BootRequest, CellEndpoint, LogRequest, PodRuntime, PodStats, StreamKind, Upgrade};
 use kip_core::{Error, ErrorKind};
 use kip_testkit::ec2::Life;
-use kip_testkit::{FakeSource, Tripwire, samples};
-use tokio::sync::oneshot;
+use kip_testkit::samples;
 
 use crate::fake::{FakeEc2, Fault, Leads as _};
+use crate::running::Running;
 
 /// How long all of it may take on a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -173,19 +171,8 @@ async fn every_pod_has_one_instance_and_none_is_left_whatever_ec2_does() -> Resu
     ec2.fail("DescribeInstances", [Fault::LostReply, Fault::Silence]);
 
     let cloud = ec2.open(config).await?;
-    let source = FakeSource::new(Tripwire::default());
-    let driver = Kip::builder(Arc::new(cloud))
-        .identity(samples::cluster(), samples::node())
-        .runtime(Arc::new(NoHosts::default()))
-        .source(Arc::new(source.clone()))
-        .store(Arc::new(MemoryCellStore::default()))
-        .build()?;
-    source.attach(driver.handle());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(driver.run(async {
-        // A sender that is dropped means the same.
-        let _ = stopped.await;
-    }));
+    let running = Running::start(cloud)?;
+    let source = &running.source;
     let pods: Vec<PodUid> = (0..PODS)
         .map(|i| source.run(samples::demand(&format!("pod-{i}"))))
         .collect();
@@ -206,7 +193,5 @@ async fn every_pod_has_one_instance_and_none_is_left_whatever_ec2_does() -> Resu
         ec2.calls("TerminateInstances").len(),
         ec2.calls("DescribeInstances").len()
     );
-    drop(stop);
-    running.await?;
-    Ok(())
+    running.end().await
 }

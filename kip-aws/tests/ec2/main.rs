@@ -10,6 +10,7 @@ mod interruption;
 mod moto;
 mod preflight;
 mod repeat;
+mod running;
 mod security_group;
 mod terminate;
 mod upkeep;

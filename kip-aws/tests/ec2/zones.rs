@@ -1,55 +1,13 @@
 //! A zone without addresses: what that costs the pods that want to be there.
 
-use std::sync::Arc;
-
 use anyhow::{Result, ensure};
-use kip_aws::AwsCloud;
-use kip_core::driver::{DriverHandle, Kip, LaunchOutcome, MemoryCellStore};
+use kip_core::driver::LaunchOutcome;
 use kip_core::ids::Zone;
-use kip_testkit::{FakeSource, Tripwire, samples};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use kip_testkit::samples;
 
-use crate::driver::{NoHosts, until};
+use crate::driver::until;
 use crate::fake::{FakeEc2, Leads as _};
-
-/// A driver that runs on a cloud.
-struct Running {
-    source: FakeSource,
-    handle: DriverHandle,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    fn start(cloud: AwsCloud) -> Result<Self> {
-        let source = FakeSource::new(Tripwire::default());
-        let driver = Kip::builder(Arc::new(cloud))
-            .identity(samples::cluster(), samples::node())
-            .runtime(Arc::new(NoHosts::default()))
-            .source(Arc::new(source.clone()))
-            .store(Arc::new(MemoryCellStore::default()))
-            .build()?;
-        let handle = driver.handle();
-        source.attach(handle.clone());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(driver.run(async {
-            // A sender that is dropped means the same.
-            let _ = stopped.await;
-        }));
-        Ok(Self {
-            source,
-            handle,
-            stop,
-            task,
-        })
-    }
-
-    async fn end(self) -> Result<()> {
-        drop(self.stop);
-        Ok(self.task.await?)
-    }
-}
+use crate::running::Running;
 
 /// The pod's volume is in the zone, which is full; another zone is not. It must not climb the price list of its own: no type has an address.
 #[tokio::test]
